@@ -1,0 +1,39 @@
+# `make demo` and `make test` need python3 (3.10 or newer) with pip and venv, and a package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_DIR ?= runs/demo
+DEMO ?= $(VENV)/bin/python -m trainers.train --dataset=mnist_5k --num_steps=2000 --workdir=$(DEMO_DIR)
+
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test test-slow lint
+
+help:  ## Show this list.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## Install the project and its tools into $(VENV).
+
+demo: $(INSTALLED)  ## Train a sigmoid belief network on real digits with REBAR.
+	$(DEMO)
+	@echo
+	@echo "The curves: $(VENV)/bin/tensorboard --logdir=$(DEMO_DIR)"
+
+test: $(INSTALLED)  ## Run the tests, without the slow ones.
+	@$(VENV)/bin/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED)  ## Run the slow tests.
+	@$(VENV)/bin/python -m pytest -m slow
+
+lint: $(INSTALLED)  ## Check style and formatting.
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+# pip first: the one that comes with Python 3.10 searches for minutes for versions that go together. The
+# stamp last, so that an installation that broke off is done again.
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
