@@ -1,0 +1,156 @@
+"""The sampling context: who decides how a layer samples, and what a replay repeats."""
+
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rebar_tf import sampling
+from rebar_tf.reparameterization import Bernoulli, Categorical
+from rebar_tf.sampling import ForcedSampler, HardSampler, RelaxedSampler, StraightThroughSampler
+
+TEMPERATURE = tf.constant(0.5)
+
+
+def two_layers(scale=3.0):
+    """A pass of two stochastic layers; the second's logits depend on the first's sample."""
+    first = sampling.current().sample(Bernoulli, tf.constant([[0.3, -0.8]]), seed=1)
+    second = sampling.current().sample(Bernoulli, scale * first - 1.0, seed=1)
+    return first, second
+
+
+def test_no_sampler_is_active_by_default():
+    assert sampling.current() is None
+
+
+def test_samplers_nest_and_unwind_on_errors():
+    def fail_inside():
+        with HardSampler(1) as inner:
+            assert sampling.current() is inner
+            raise RuntimeError("inside")
+
+    with HardSampler(0) as outer:
+        with pytest.raises(RuntimeError, match="inside"):
+            fail_inside()
+        assert sampling.current() is outer
+    assert sampling.current() is None
+
+
+def test_each_thread_has_its_own_sampler():
+    seen = []
+    with HardSampler(0):
+        thread = threading.Thread(target=lambda: seen.append(sampling.current()))
+        thread.start()
+        thread.join()
+    assert seen == [None]
+
+
+def test_same_step_same_samples():
+    def run(step, stream=0, seed=1):
+        with HardSampler(step, stream):
+            return sampling.current().sample(Bernoulli, tf.zeros([1, 64]), seed).numpy()
+
+    assert np.array_equal(run(3), run(3))
+    for other in (run(4), run(3, stream=1), run(3, seed=2)):
+        assert not np.array_equal(run(3), other)
+
+
+def test_layers_with_one_seed_draw_different_noise():
+    with HardSampler(0) as trace:
+        for _ in range(2):
+            trace.sample(Bernoulli, tf.zeros([1, 64]), seed=1)
+    assert not np.array_equal(trace.sites[0].noise, trace.sites[1].noise)
+
+
+@pytest.mark.parametrize("family", [Bernoulli, Categorical])
+def test_eager_and_xla_agree_sample_for_sample(family):
+    logits = tf.constant(np.random.default_rng(0).normal(size=[50, 4]), tf.float32)
+
+    def run(step):
+        with HardSampler(step) as trace:
+            sample = trace.sample(family, logits, seed=3)
+        return sample
+
+    step = tf.constant(5, tf.int64)
+    assert np.array_equal(run(step), tf.function(run, jit_compile=True)(step))
+
+
+def test_trace_records_the_pass():
+    with HardSampler(0) as trace:
+        first, second = two_layers()
+    assert [site.index for site in trace] == [0, 1]
+    assert len(trace) == 2
+    for site, sample in zip(trace, (first, second), strict=True):
+        np.testing.assert_array_equal(site.sample, sample)
+        np.testing.assert_array_equal(site.sample, site.family.threshold(site.z))
+        np.testing.assert_allclose(site.score, sample - tf.sigmoid(site.logits))
+
+
+def test_relaxed_pass_from_the_first_layer_relaxes_both_with_their_own_noise():
+    with HardSampler(0) as trace:
+        two_layers()
+    with RelaxedSampler(trace, 0, TEMPERATURE):
+        first, second = two_layers()
+    noise = trace.sites[1].noise
+    logits = 3.0 * first - 1.0  # the second layer sees the relaxed first sample, and is not conditioned on its own
+    expected = Bernoulli.relax(Bernoulli.reparameterize(noise, logits), logits, TEMPERATURE)
+    np.testing.assert_allclose(first, Bernoulli.relax(trace.sites[0].z, trace.sites[0].logits, TEMPERATURE), rtol=1e-6)
+    np.testing.assert_allclose(second, expected, rtol=1e-6)
+
+
+def test_relaxed_pass_from_the_second_layer_keeps_the_first_hard():
+    with HardSampler(0) as trace:
+        hard, _ = two_layers()
+    with RelaxedSampler(trace, 1, TEMPERATURE) as relaxed:
+        first, second = two_layers()
+        f = tf.reduce_sum(first, 1) + tf.reduce_sum(second**2, 1)
+    np.testing.assert_array_equal(first, hard)
+    np.testing.assert_allclose(relaxed.gradient(f), 2.0 * second, rtol=1e-6)
+
+
+def test_gradient_of_the_relaxed_pass_goes_through_later_layers():
+    with HardSampler(0) as trace:
+        two_layers()
+    with RelaxedSampler(trace, 0, TEMPERATURE, "concrete") as relaxed:
+        _, second = two_layers()
+        f = tf.reduce_sum(second, 1)
+    expected = second * (1.0 - second) / TEMPERATURE * 3.0
+    np.testing.assert_allclose(relaxed.gradient(f), expected, rtol=1e-5)
+
+
+def test_a_pass_that_samples_more_layers_than_the_trace_is_refused():
+    with HardSampler(0) as trace:
+        trace.sample(Bernoulli, tf.zeros([1, 2]), seed=1)
+    with pytest.raises(ValueError, match="more stochastic layers"), RelaxedSampler(trace, 0, TEMPERATURE):
+        two_layers()
+
+
+def test_an_objective_without_derivative_is_named():
+    with HardSampler(0) as trace:
+        two_layers()
+    with RelaxedSampler(trace, 0, TEMPERATURE) as relaxed:
+        first, _ = two_layers()
+        f = tf.reduce_sum(tf.round(tf.stop_gradient(first)), 1)
+    with pytest.raises(ValueError, match=r"no derivative.*reinforce or nvil"):
+        relaxed.gradient(f)
+
+
+def test_straight_through_has_hard_values_and_the_derivative_of_the_mean():
+    logits = tf.constant([[0.3, -0.8]])
+    with tf.GradientTape() as tape, StraightThroughSampler(0) as sampler:
+        tape.watch(logits)
+        sample = sampler.sample(Bernoulli, logits, seed=1)
+    assert set(np.round(sample.numpy().ravel(), 6)) <= {0.0, 1.0}
+    theta = tf.sigmoid(logits)
+    np.testing.assert_allclose(tape.gradient(sample, logits), theta * (1 - theta), rtol=1e-5)
+
+
+def test_forced_sampler_adds_up_the_log_probability():
+    given = [tf.constant([[1.0, 0.0]]), tf.constant([[0.0, 0.0]])]
+    with ForcedSampler(lambda i, logits: given[i]) as forced:
+        two_layers()
+    expected = Bernoulli.log_prob(given[0], tf.constant([[0.3, -0.8]])) + Bernoulli.log_prob(
+        given[1], 3.0 * given[0] - 1.0
+    )
+    np.testing.assert_allclose(forced.log_prob, expected, rtol=1e-6)
