@@ -1,0 +1,165 @@
+"""What an estimator is: which passes to run, and the cotangent that each stochastic layer's logits get."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from rebar_tf.baseline import InputDependentBaseline
+from rebar_tf.sampling import HardSampler, Site
+from rebar_tf.surrogate import surrogate_loss
+
+Objective = Callable[[], tf.Tensor]
+
+
+@dataclasses.dataclass
+class Estimate:
+    """The outcome of an estimator: one estimate of `d E[f] / d logits` for each stochastic layer.
+
+    Attributes:
+        value: `[batch]`, f at the hard samples: what is reported, always the proper objective.
+        direct: `[batch]`, a tensor whose ordinary gradient is the direct gradient of the objective. It equals `value`
+            for the unbiased estimators.
+        sites: the stochastic layers of the hard pass.
+        plain: for each site the cotangent of its logits without control variate, like the logits.
+        variate: for each site the cotangent of the control variate, to be scaled by eta and added; empty for none.
+        control_loss: scalar that trains the estimator's own variables, or None where there is none.
+    """
+
+    value: tf.Tensor
+    direct: tf.Tensor
+    sites: list[Site] = dataclasses.field(default_factory=list)
+    plain: list[tf.Tensor] = dataclasses.field(default_factory=list)
+    variate: list[tf.Tensor] = dataclasses.field(default_factory=list)
+    control_loss: tf.Tensor | None = None
+
+    def plain_loss(self) -> tf.Tensor:
+        """`[batch]` surrogate: value f(b), gradient the direct one and the plain part of each layer's estimate."""
+        return _chain_surrogates(self._valued_direct(), self.sites, self.plain)
+
+    def variate_loss(self) -> tf.Tensor | None:
+        """`[batch]` surrogate: value 0, gradient the control variate at scale 1; None without one."""
+        if not self.variate:
+            return None
+        return _chain_surrogates(tf.zeros_like(self.value), self.sites, self.variate)
+
+    def loss(self, eta: tf.Tensor | None) -> tf.Tensor:
+        """`[batch]` surrogate with the control variate at one scale for all variables, None where there is none."""
+        return self.plain_loss() if eta is None else self.plain_loss() + eta * self.variate_loss()
+
+    def _valued_direct(self) -> tf.Tensor:
+        """The direct gradient's tensor, with the value of f at the hard samples."""
+        return self.value if self.direct is self.value else self.direct + tf.stop_gradient(self.value - self.direct)
+
+
+def _chain_surrogates(loss: tf.Tensor, sites: list[Site], cotangents: list[tf.Tensor]) -> tf.Tensor:
+    for site, cotangent in zip(sites, cotangents, strict=True):
+        loss = surrogate_loss(loss, site.logits, cotangent)
+    return loss
+
+
+class Estimator(keras.layers.Layer):
+    """Base of the gradient estimators.
+
+    An estimator is a Keras layer because it has state to train and to save with the model: temperature, control-variate
+    scales, baseline, and the step counter that all random numbers derive from. Its variables are a model's *control
+    variables*; `rebar_tf.optimizers.Adam` moves them at ten times the model's rate.
+
+    A subclass sets the class attributes below and writes `estimate`. One file with one class in `rebar_tf/estimators`
+    is all it takes: the registry finds it by its `estimator_name`.
+    """
+
+    estimator_name: str = ""
+    unbiased: bool = True
+    evaluations: str = "1"  # of the objective, in n, the number of stochastic layers
+    needs_derivative: bool = False  # of the objective with respect to the samples
+    minimizes_variance: bool = False  # trains its variables on the squared estimate
+
+    def __init__(self, name: str = "control", **kwargs):
+        super().__init__(name=name, **{"dtype": "float32", **kwargs})  # float32 under any mixed-precision policy
+
+    def build_control(self, num_variables: int, context_size: int | None, seed: int | None = None) -> None:
+        """Creates the estimator's variables.
+
+        Args:
+            num_variables: how many variables of the model may have a control-variate scale of their own.
+            context_size: length of the baseline's input; None for no baseline.
+            seed: integer for initial weights; None draws one.
+        """
+        if self.built:
+            return
+        # int64: a 32-bit integer variable lives on the host, out of reach of a program compiled for a GPU.
+        self.step = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="step")
+        self.evaluation_step = self.add_weight(
+            shape=(), dtype="int64", initializer="zeros", trainable=False, name="evaluation_step"
+        )
+        self.seed = seed
+        self.build_variables(num_variables, context_size)
+        self.built = True
+
+    def build_variables(self, num_variables: int, context_size: int | None) -> None:
+        """Creates what a subclass trains; by default nothing."""
+
+    def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
+        """Runs the passes of one estimate.
+
+        Args:
+            objective: runs the model under the active sampler and returns f, `[batch]`, to be minimised.
+            step: integer scalar that all noise derives from.
+            context: `[batch, context_size]`, the baseline's input, independent of the samples.
+
+        Returns:
+            An `Estimate`.
+        """
+        raise NotImplementedError
+
+    def eta(self) -> tf.Tensor | None:
+        """`[num_variables]` control-variate scales, one for each variable of the model.
+
+        None without control variate.
+        """
+        return None
+
+    def diagnostics(self) -> dict[str, tf.Tensor]:
+        """Scalars worth watching, by name: the temperature, say."""
+        return {}
+
+    def hard_pass(self, objective: Objective, step: tf.Tensor) -> tuple[HardSampler, tf.Tensor]:
+        """The hard samples, as a trace, and f there: `[batch]`, with its direct gradient."""
+        with HardSampler(step) as trace:
+            value = evaluate(objective)
+        if not trace.sites:
+            raise ValueError("The objective ran no stochastic layer; there is nothing to estimate a gradient through.")
+        return trace, value
+
+
+class BaselineEstimator(Estimator):
+    """An estimator that subtracts an input-dependent baseline from its learning signal (Mnih & Gregor 2014)."""
+
+    baseline: InputDependentBaseline | None = None
+
+    def build_variables(self, num_variables: int, context_size: int | None) -> None:
+        if context_size is not None:
+            self.baseline = InputDependentBaseline(seed=self.seed, name="baseline")
+            with keras.name_scope(self.name):  # so that the baseline's variables, too, are found under this name
+                self.baseline.build((None, context_size))
+
+    def predict_baseline(self, context: tf.Tensor | None) -> tf.Tensor | float:
+        """`[batch]` baselines; 0 where there is no context to compute them from."""
+        if self.baseline is None or context is None:
+            return 0.0
+        return self.baseline(context)
+
+
+def evaluate(objective: Objective) -> tf.Tensor:
+    """Calls the objective; ValueError unless it returns one value an example, `[batch]`."""
+    value = tf.convert_to_tensor(objective())
+    if value.shape.rank != 1:
+        raise ValueError(
+            "The objective must return one value for each example, shape [batch]; do not average over the batch. "
+            f"Received: shape {value.shape}"
+        )
+    return tf.cast(value, tf.float32)

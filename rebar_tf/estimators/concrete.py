@@ -1,0 +1,52 @@
+"""The pathwise gradient of the relaxed objective: Concrete, also known as Gumbel-softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from rebar_tf.estimators.base import Estimate, Objective, evaluate
+from rebar_tf.estimators.temperature import RelaxingEstimator
+from rebar_tf.sampling import RelaxedSampler
+
+
+class Concrete(RelaxingEstimator):
+    """Concrete: `df(sigma_lambda(z))/dl`, every layer relaxed, for all variables of the model.
+
+    Biased: it is the gradient of a relaxed objective. What is reported is the proper objective at hard samples
+    (appendix G.3). 2 evaluations of the objective, which must be differentiable in the samples; the objective keeps its
+    own formula for relaxed samples, no Concrete density enters.
+
+    Args:
+        temperature: lambda, > 0, held fixed.
+        relaxation: `"concrete"` or `"eq7"`.
+
+    Raises:
+        ValueError: for a temperature that is not positive, or an unknown relaxation.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> layer = rt.layers.StochasticBinary(estimator=rt.estimators.Concrete(temperature=0.1))
+
+    Reference: Maddison et al. 2016; Jang et al. 2016; Tucker et al. 2017, appendix G.3.
+    """
+
+    estimator_name = "concrete"
+    unbiased = False
+    evaluations = "2"
+    needs_derivative = True
+
+    def __init__(self, temperature: float = 0.1, relaxation: str = "concrete", **kwargs):
+        super().__init__(temperature, learn_temperature=False, relaxation=relaxation, **kwargs)
+
+    def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
+        trace, f = self.hard_pass(objective, step)
+        with RelaxedSampler(trace, 0, self.temperature(), self.relaxation):
+            f_relaxed = evaluate(objective)
+        return Estimate(value=tf.stop_gradient(f), direct=f_relaxed)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["learn_temperature"]
+        return config

@@ -1,0 +1,52 @@
+"""The score-function estimators: REINFORCE, and NVIL with its input-dependent baseline."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from rebar_tf.estimators.base import BaselineEstimator, Estimate, Estimator, Objective
+from rebar_tf.reparameterization import per_unit
+
+
+class Reinforce(Estimator):
+    """REINFORCE: `f(b) dlog p(b)/dl` for each stochastic layer.
+
+    Unbiased; 1 evaluation of the objective, which need not be differentiable. High variance: a reference, rarely a
+    choice.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> layer = rt.layers.StochasticBinary(estimator=rt.estimators.Reinforce())
+
+    Reference: Williams 1992.
+    """
+
+    estimator_name = "reinforce"
+
+    def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
+        trace, f = self.hard_pass(objective, step)
+        plain = [per_unit(tf.stop_gradient(f), site.score) * site.score for site in trace]
+        return Estimate(value=f, direct=f, sites=trace.sites, plain=plain)
+
+
+class Nvil(BaselineEstimator):
+    """NVIL: `(f(b) - baseline(x)) dlog p(b)/dl`, one learning signal for all layers.
+
+    The baseline is trained to predict f by squared error. Unbiased; 1 evaluation of the objective, which need not be
+    differentiable.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> layer = rt.layers.StochasticBinary(estimator="nvil")
+
+    Reference: Mnih & Gregor 2014, without their variance normalisation.
+    """
+
+    estimator_name = "nvil"
+
+    def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
+        trace, f = self.hard_pass(objective, step)
+        signal = tf.stop_gradient(f) - self.predict_baseline(context)
+        plain = [per_unit(signal, site.score) * site.score for site in trace]
+        control_loss = tf.reduce_mean(tf.square(signal))
+        return Estimate(value=f, direct=f, sites=trace.sites, plain=plain, control_loss=control_loss)

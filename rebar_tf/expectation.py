@@ -1,0 +1,74 @@
+"""The expectation of a function of discrete samples, with a gradient."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from rebar_tf import estimators, sampling
+from rebar_tf.reparameterization import Bernoulli
+
+
+def expectation(
+    fn: Callable[[tf.Tensor], tf.Tensor],
+    logits: tf.Tensor,
+    estimator: str | estimators.Estimator = "rebar",
+    *,
+    seed: int | tf.Tensor | None = None,
+    context: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """One sample of `f(b)`, `b ~ Bernoulli(sigmoid(logits))`, whose gradient is the estimate of `d E[f(b)] / d logits`.
+
+    Average the result over the batch, or sum it, and differentiate as usual. Variables that `fn` uses get the direct
+    gradient. Inside a second tape the gradient can be differentiated once more with respect to the estimator's own
+    variables, which is how a temperature or a control-variate scale is trained.
+
+    Args:
+        fn: f; takes samples shaped like `logits`, in {0, 1} (relaxed ones in between, for estimators that relax), and
+            returns `[batch]`.
+        logits: `[batch, units]`, float.
+        estimator: a name of `rebar_tf.estimators.names()`, which means its defaults, held fixed; or an `Estimator`
+            object, whose variables can be trained.
+        seed: integer scalar; the same seed draws the same samples. None draws a new one from TensorFlow's global
+            generator, so `tf.random.set_seed` governs it.
+        context: `[batch, size]`, input of the baseline for estimators that have one; None for no baseline.
+
+    Returns:
+        `[batch]` float32, f at the hard samples. Unbiased as a value for every estimator; how its gradient is, and how
+        often `fn` is called, is the estimator's.
+
+    Raises:
+        ValueError: for an unknown estimator, logits of rank below 2, an `fn` that does not return `[batch]`, or one
+            without the derivative that the estimator needs.
+
+    Example:
+    >>> import tensorflow as tf, rebar_tf as rt
+    >>> logits = tf.zeros([4, 3])
+    >>> with tf.GradientTape() as tape:
+    ...     tape.watch(logits)
+    ...     loss = tf.reduce_mean(rt.expectation(lambda b: tf.reduce_sum((b - 0.45) ** 2, 1), logits, "rebar"))
+    >>> tape.gradient(loss, logits).shape.as_list()
+    [4, 3]
+
+    Reference: Tucker et al. 2017, eq. 4.
+    """
+    logits = Bernoulli.check_logits(tf.convert_to_tensor(logits))
+    estimator = _default(estimator) if isinstance(estimator, str) else estimators.get(estimator)
+    with tf.init_scope():  # variables live outside of a function that is being traced
+        estimator.build_control(num_variables=1, context_size=None if context is None else context.shape[-1])
+    step = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32) if seed is None else seed
+
+    def objective() -> tf.Tensor:
+        return fn(sampling.current().sample(Bernoulli, logits, seed=0))
+
+    estimate = estimator.estimate(objective, step, context)
+    eta = estimator.eta()
+    return estimate.loss(None if eta is None else eta[0])
+
+
+@functools.cache
+def _default(name: str) -> estimators.Estimator:
+    """The estimator of that name with its defaults, made once: its variables are constants."""
+    return estimators.get(name)
