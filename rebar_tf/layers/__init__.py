@@ -1,0 +1,6 @@
+"""Keras layers with discrete random units."""
+
+from rebar_tf.baseline import InputDependentBaseline
+from rebar_tf.layers.stochastic import StochasticBinary, StochasticLayer
+
+__all__ = ["InputDependentBaseline", "StochasticBinary", "StochasticLayer"]

@@ -1,0 +1,146 @@
+"""Stochastic layers: logits in, discrete samples out."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from rebar_tf import estimators, sampling
+from rebar_tf.random import uniform
+from rebar_tf.reparameterization import Bernoulli
+
+INFERENCE_MODES = ("sample", "mode", "mean")
+
+
+class StochasticLayer(keras.layers.Layer):
+    """Base of the stochastic layers: asks the active sampler for its samples.
+
+    In training a sampler is always active: `StochasticModel` and `rebar_tf.expectation` run the passes of the estimator
+    under one. Outside of one the layer serves inference, as its `inference` argument says.
+    """
+
+    family: type
+
+    def __init__(
+        self,
+        estimator: str | estimators.Estimator = "rebar",
+        inference: str = "sample",
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if inference not in INFERENCE_MODES:
+            raise ValueError(
+                f"`inference` must be one of {', '.join(INFERENCE_MODES)}. Received: inference={inference!r}"
+            )
+        self.inference = inference
+        self.seed = random.randint(0, 2**31 - 1) if seed is None else int(seed)
+        # Configuration only: the model that trains the layer owns the estimator's variables.
+        self.estimator_config = keras.saving.serialize_keras_object(estimators.get(estimator))
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.draws = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="draws")
+
+    def make_estimator(self) -> estimators.Estimator:
+        """A new estimator of the layer's kind and configuration."""
+        return estimators.get(self.estimator_config)
+
+    def call(self, logits: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        logits = self.family.check_logits(tf.convert_to_tensor(logits))
+        sampler = sampling.current()
+        if sampler is not None:
+            sample = sampler.sample(self.family, logits, self.seed)
+        elif training:
+            raise ValueError(
+                f"Layer {self.name!r} samples discrete units, and this model would train without a gradient estimate "
+                "through them. Build it with rebar_tf.StochasticModel(inputs, outputs) in place of keras.Model, or let "
+                "a subclass derive from rebar_tf.models.StochasticTraining."
+            )
+        else:
+            sample = self._infer(logits)
+        return tf.cast(self.encode(sample), self.compute_dtype)
+
+    def _infer(self, logits: tf.Tensor) -> tf.Tensor:
+        if self.inference == "mean":
+            return self.family.mean(logits)
+        if self.inference == "mode":
+            return self.family.mode(logits)
+        step = self.draws.assign_add(1)
+        noise = uniform(sampling.static_or_dynamic_shape(logits), step, self.seed)
+        return self.family.threshold(self.family.reparameterize(noise, logits))
+
+    def encode(self, sample: tf.Tensor) -> tf.Tensor:
+        """The layer's output values from a hard or relaxed sample of its family."""
+        return sample
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "estimator": self.estimator_config,
+            "inference": self.inference,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable("rebar_tf")
+class StochasticBinary(StochasticLayer):
+    """Binary stochastic units with an unbiased gradient: `b ~ Bernoulli(sigmoid(logits))`.
+
+    Use it like any Keras layer inside `rebar_tf.StochasticModel`, whose `fit` runs the passes of the estimator.
+
+    Args:
+        estimator: a name of `rebar_tf.estimators.names()` or an `Estimator`; the same for all layers of a model.
+        values: what 0 and 1 are output as; (-1, 1) as in the paper, or (0, 1).
+        inference: what `predict` and plain calls output: `"sample"`, `"mode"` or `"mean"` (for logits of zero the mode
+            is the lower value).
+        seed: integer; None draws one, from Python's generator as Keras does, so `keras.utils.set_random_seed` governs
+            it.
+
+    Call arguments:
+        logits: `[batch, units]`, any float dtype; computed in float32.
+        training: whether the call is part of training.
+
+    Returns:
+        `[batch, units]` in the layer's compute dtype.
+
+    Raises:
+        ValueError: for an unknown estimator or inference mode, for logits of rank below 2, and for training outside of
+            a model that estimates the gradient.
+
+    Example:
+    >>> import keras, rebar_tf as rt
+    >>> x = keras.Input((784,))
+    >>> b = rt.layers.StochasticBinary(estimator="rebar")(keras.layers.Dense(200)(x))
+    >>> model = rt.StochasticModel(x, keras.layers.Dense(784)(b))
+
+    Reference: Tucker et al. 2017, appendix C.
+    """
+
+    family = Bernoulli
+
+    def __init__(
+        self,
+        estimator: str | estimators.Estimator = "rebar",
+        values: tuple[float, float] = (-1.0, 1.0),
+        inference: str = "sample",
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(estimator, inference, seed, **kwargs)
+        low, high = (float(value) for value in values)
+        if low == high:
+            raise ValueError(f"`values` must be two different numbers. Received: values={values!r}")
+        self.values = (low, high)
+
+    def encode(self, sample: tf.Tensor) -> tf.Tensor:
+        low, high = self.values
+        return low + (high - low) * sample
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "values": self.values}

@@ -1,0 +1,79 @@
+"""How noisy the gradient is, as a Keras metric."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("rebar_tf")
+class LogGradientVariance(keras.metrics.Metric):
+    """`log mean_k (E[g_k^2] - E[g_k]^2)` over all entries k of the gradient, with moving averages for the expectations.
+
+    The averages start at 0, decay by 0.999 a step and are not debiased, as in the paper's released code. The result is
+    the log of the mean over the steps since the last reset; a reset keeps the averages.
+
+    Args:
+        decay: of the moving averages.
+        name: of the metric.
+
+    Example:
+    >>> import tensorflow as tf, rebar_tf as rt
+    >>> metric = rt.metrics.LogGradientVariance()
+    >>> metric.build_moments([tf.zeros([3])])
+    >>> metric.update_state([tf.ones([3])])
+    >>> round(float(metric.result()), 2)
+    -6.91
+
+    Reference: Tucker et al. 2017, figures App.1 and App.3.
+    """
+
+    def __init__(self, decay: float = 0.999, name: str = "log_grad_variance", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.decay = decay
+        self.total = self.add_variable((), "zeros", name="total")
+        self.count = self.add_variable((), "zeros", name="count")
+        self.first: list[keras.Variable] = []
+        self.second: list[keras.Variable] = []
+
+    def build_moments(self, variables: list[keras.Variable]) -> None:
+        """Creates the moving averages, shaped like `variables`."""
+        self.first = [self.add_variable(v.shape, "zeros", name=f"first_{i}") for i, v in enumerate(variables)]
+        self.second = [self.add_variable(v.shape, "zeros", name=f"second_{i}") for i, v in enumerate(variables)]
+
+    def update_state(self, gradients: list[tf.Tensor | None]) -> None:
+        """Takes in one step's gradient, aligned with the variables of `build_moments`; None counts as 0."""
+        variance, size = 0.0, 0
+        for gradient, first, second in zip(gradients, self.first, self.second, strict=True):
+            size += first.value.shape.num_elements()
+            if gradient is None:
+                continue
+            new_first = first.value + (1.0 - self.decay) * (gradient - first.value)
+            new_second = second.value + (1.0 - self.decay) * (tf.square(gradient) - second.value)
+            first.assign(new_first)
+            second.assign(new_second)
+            variance += tf.reduce_sum(new_second - tf.square(new_first))
+        self.total.assign_add(variance / size)
+        self.count.assign_add(1.0)
+
+    def result(self) -> tf.Tensor:
+        return tf.math.log(tf.math.divide_no_nan(self.total.value, self.count.value))
+
+    def reset_state(self) -> None:
+        self.total.assign(0.0)
+        self.count.assign(0.0)
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Saves the averages with the model: Keras leaves the state of metrics out."""
+        for i, variable in enumerate(self.variables):
+            store[str(i)] = variable
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        for i, variable in enumerate(self.variables):
+            variable.assign(store[str(i)])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decay": self.decay}

@@ -1,0 +1,98 @@
+"""Many training steps in one compiled program, with Keras's `fit` still in charge between programs.
+
+Keras launches one compiled program for each step, also with `steps_per_execution`: reading and writing every variable
+through the runtime costs as much as a small step. Here the batches of an execution are gathered first, and one XLA
+program loops over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+Logs = dict[str, tf.Tensor]
+
+
+def multi_step_function(
+    train_step: Callable[[Any], Logs], read_logs: Callable[[], Logs], steps: int
+) -> Callable[[Iterator], Logs]:
+    """What `make_train_function` returns: takes Keras's data iterator, trains up to `steps` steps, returns the logs.
+
+    Args:
+        train_step: one step on one batch; what it returns is left to `read_logs`.
+        read_logs: the logs after a step, computed from the model's state.
+        steps: of one program.
+
+    Returns:
+        A function that raises StopIteration when the iterator has no batch left.
+    """
+
+    @tf.function(jit_compile=True)
+    def train(batches: Any, count: tf.Tensor) -> Logs:
+        def one_step(i: tf.Tensor) -> tuple[tf.Tensor]:
+            train_step(tf.nest.map_structure(lambda part: part[i], batches))
+            return (i + 1,)
+
+        tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)])
+        return read_logs()
+
+    @tf.function
+    def gather(iterator: tf.data.Iterator) -> tuple:
+        return _gather(iterator, steps)
+
+    def function(iterator: tf.data.Iterator) -> Logs:
+        batches, count, rest, has_rest = gather(iterator)
+        if count == 0:
+            raise StopIteration
+        logs = train(batches, count)
+        if has_rest:
+            logs = train(tf.nest.map_structure(lambda part: part[tf.newaxis], rest), tf.constant(1))
+        return logs
+
+    return function
+
+
+def _gather(iterator: tf.data.Iterator, steps: int) -> tuple:
+    """Up to `steps` batches of the size of the first one, stacked, and the odd-sized one that ends an epoch.
+
+    Returns:
+        `(batches, count, rest, has_rest)`. `batches` always holds `steps` batches, so that one program fits them all;
+        the first `count` of them count.
+    """
+    spec = tf.nest.flatten(iterator.element_spec)
+    arrays = [tf.TensorArray(part.dtype, steps, element_shape=part.shape, clear_after_read=False) for part in spec]
+
+    def body(i: tf.Tensor, more: tf.Tensor, odd: tf.Tensor, rows: tf.Tensor, *arrays: tf.TensorArray) -> tuple:
+        batch = iterator.get_next_as_optional()
+
+        def take() -> tuple:
+            parts = tf.nest.flatten(batch.get_value())
+            size = tf.shape(parts[0])[0]
+            differs = tf.logical_and(i > 0, size != rows)
+            written = [array.write(i, part) for array, part in zip(arrays, parts, strict=True)]
+            return i + 1, tf.logical_not(differs), differs, tf.where(i > 0, rows, size), *written
+
+        def stop() -> tuple:
+            return i, tf.constant(False), odd, rows, *arrays
+
+        return tf.cond(batch.has_value(), take, stop)
+
+    start = [tf.constant(0), tf.constant(True), tf.constant(False), tf.constant(0), *arrays]
+    i, _, odd, _, *arrays = tf.while_loop(
+        lambda i, more, *_: tf.logical_and(more, i < steps), body, start, parallel_iterations=1
+    )
+    count = i - tf.cast(odd, tf.int32)
+    places = tf.minimum(tf.range(steps), tf.maximum(count - 1, 0))
+
+    def stacked() -> tuple:
+        return tuple(array.gather(places) for array in arrays), tuple(array.read(i - 1) for array in arrays)
+
+    def nothing() -> tuple:
+        empty = tuple(tf.zeros([0] * (len(part.shape) + 1), part.dtype) for part in spec)
+        return empty, tuple(tf.zeros([0] * len(part.shape), part.dtype) for part in spec)
+
+    batches, rest = tf.cond(count > 0, stacked, nothing)
+    batches, rest = (tf.nest.pack_sequence_as(iterator.element_spec, list(parts)) for parts in (batches, rest))
+    return batches, count, rest, odd
