@@ -1,0 +1,94 @@
+"""Batches that depend on the seed and the step only, so that a resumed run repeats an unbroken one."""
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from rebar_tf.datasets.dataset import is_binary
+from rebar_tf.datasets.validation import validate_images
+
+# Sets the noise of the pixels apart from the noise of a model that is keyed by the same seed and step.
+_PIXEL_STREAM = 0x70697865
+_PREFETCHED = 16
+
+
+def batches(
+    images: npt.ArrayLike,
+    batch_size: int,
+    seed: int = 0,
+    start_step: int = 0,
+    binarize: bool = False,
+) -> tf.data.Dataset:
+    """Make an infinite dataset of batches; the batch of step t depends on `seed` and t only.
+
+    Each pass over the images is a permutation, `numpy.random.default_rng([seed, pass])`; the images
+    that fill no batch at its end are left out of that pass.
+
+    Args:
+        images: `[n, units]`, values in [0, 1].
+        batch_size: The number of images of a batch, from 1 to n.
+        seed: The seed of the permutations and of the drawn pixels, not negative.
+        start_step: The step of the first batch, not negative: a run that stopped after t steps goes
+            on with `start_step=t`.
+        binarize: Whether to draw each pixel from a Bernoulli of its value, anew at each step.
+
+    Returns:
+        An infinite `tf.data.Dataset` of float32 `[batch_size, units]`.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+        >>> import numpy as np
+        >>> dataset = batches(np.eye(4), batch_size=2)
+        >>> next(iter(dataset)).shape
+        TensorShape([2, 4])
+    """
+    images = validate_images(images, units=None)
+    _check_arguments(len(images), batch_size, seed, start_step)
+    steps_per_pass = len(images) // batch_size
+    first_pass, skipped = divmod(start_step, steps_per_pass)
+
+    def rows_of_pass(pass_: np.int64) -> np.ndarray:
+        order = np.random.default_rng([seed, int(pass_)]).permutation(len(images))
+        return order[: steps_per_pass * batch_size].reshape(steps_per_pass, batch_size)
+
+    def pass_dataset(pass_: tf.Tensor) -> tf.data.Dataset:
+        rows = tf.numpy_function(rows_of_pass, [pass_], tf.int64)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(rows, [steps_per_pass, batch_size]))
+
+    pixels = _on_host(images)
+
+    def take(step: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        batch = tf.cast(tf.gather(pixels, rows), tf.float32)
+        return _draw(batch, seed, step) if binarize else batch
+
+    dataset = tf.data.Dataset.counter(first_pass).flat_map(pass_dataset).skip(skipped)
+    dataset = dataset.enumerate(start_step).map(take)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return dataset.prefetch(_PREFETCHED)
+
+
+def _on_host(images: np.ndarray) -> tf.Tensor:
+    """The images as one tensor in host memory, where tf.data works; binary ones at a quarter of the size."""
+    with tf.device("CPU:0"):
+        return tf.convert_to_tensor(images.astype(np.uint8) if is_binary(images) else images)
+
+
+def _draw(probabilities: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
+    # tf.data runs outside of XLA, where threefry does not exist; the algorithm is named all the same,
+    # so that the draw is that of no other device.
+    key = tf.stack([tf.constant(seed ^ _PIXEL_STREAM, tf.int64), step])
+    noise = tf.random.stateless_uniform(tf.shape(probabilities), key, alg="philox")
+    return tf.cast(noise < probabilities, tf.float32)
+
+
+def _check_arguments(num_images: int, batch_size: int, seed: int, start_step: int) -> None:
+    if not (isinstance(batch_size, (int, np.integer)) and 1 <= batch_size <= num_images):
+        raise ValueError(
+            f"batch_size must be an int from 1 to the number of images, {num_images}. "
+            f"Received: batch_size={batch_size!r}"
+        )
+    for name, value in (("seed", seed), ("start_step", start_step)):
+        if not (isinstance(value, (int, np.integer)) and 0 <= value < 2**63):
+            raise ValueError(f"{name} must be an int that is not negative. Received: {name}={value!r}")

@@ -1,0 +1,44 @@
+"""The file format of the raw MNIST images (idx, gzipped), read with all its promises checked."""
+
+import gzip
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+
+_IMAGES_MAGIC = 0x00000803  # unsigned bytes, three dimensions
+_HEADER = struct.Struct(">IIII")  # magic, images, rows, columns
+
+
+def read_idx_images(path: pathlib.Path, count: int, size: tuple[int, int] = (28, 28)) -> np.ndarray:
+    """Read the images of a gzipped idx file.
+
+    Args:
+        path: The file.
+        count: The number of images that the file must hold.
+        size: The rows and columns that each image must have.
+
+    Returns:
+        `[count, rows * columns]`, uint8, in file order.
+
+    Raises:
+        ValueError: If the file is not a whole gzip file of just those images.
+    """
+    expected = f"expected a gzipped idx file of {count} images of {size[0]}x{size[1]} bytes"
+    try:
+        with gzip.open(path) as file:
+            header = file.read(_HEADER.size)
+            payload = file.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or not gzip ({error}); {expected}") from error
+    if len(header) < _HEADER.size:
+        raise ValueError(f"{path} ends within its header; {expected}")
+    magic, *shape = _HEADER.unpack(header)
+    if magic != _IMAGES_MAGIC:
+        raise ValueError(f"{path} has the magic number {magic}, not {_IMAGES_MAGIC}; {expected}")
+    if shape != [count, *size]:
+        raise ValueError(f"{path} announces {shape[0]} images of {shape[1]}x{shape[2]} bytes; {expected}")
+    if len(payload) != np.prod(shape):
+        raise ValueError(f"{path} has {len(payload)} bytes of images, not {np.prod(shape)}; {expected}")
+    return np.frombuffer(payload, np.uint8).reshape(count, -1)

@@ -1,0 +1,110 @@
+"""All of MNIST, from the raw files or through tensorflow-datasets, in the order of the raw files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import urllib.parse
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rebar_tf.datasets.errors import DatasetUnavailableError
+from rebar_tf.datasets.idx import read_idx_images
+
+if TYPE_CHECKING:  # imported only where the raw files are missing
+    import tensorflow_datasets as tfds
+
+RAW_FILES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
+_COUNTS = {"train": 60_000, "test": 10_000}
+_NUM_VALID = 10_000
+_PROBE_SECONDS = 10
+
+
+def mnist_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read MNIST and set the last 10,000 training digits apart for validation.
+
+    Args:
+        data_dir: The folder with the raw files, in it or in its folder `mnist`; else the folder of
+            tensorflow-datasets. None is the latter's default folder.
+
+    Returns:
+        The training, validation and test split: `[50000, 784]`, `[10000, 784]` and `[10000, 784]`,
+        uint8, in the order of the raw files.
+
+    Raises:
+        ValueError: If one raw file is there without the other, or one is damaged.
+        DatasetUnavailableError: If there is nothing on disk and the download fails.
+    """
+    folder = _raw_folder(data_dir)
+    if folder is None:
+        images = _from_tensorflow_datasets(data_dir)
+    else:
+        images = {split: read_idx_images(folder / file, _COUNTS[split]) for split, file in RAW_FILES.items()}
+    # A copy, which does not hold on to the bytes of all training digits.
+    valid = images["train"][-_NUM_VALID:].copy()
+    return images["train"][:-_NUM_VALID], valid, images["test"]
+
+
+def _raw_folder(data_dir: str | os.PathLike | None) -> pathlib.Path | None:
+    """The folder that has the raw files, None if there is not one of them anywhere."""
+    if data_dir is None:
+        return None
+    for folder in (pathlib.Path(data_dir) / "mnist", pathlib.Path(data_dir)):
+        missing = [file for file in RAW_FILES.values() if not (folder / file).is_file()]
+        if not missing:
+            return folder
+        if len(missing) < len(RAW_FILES):
+            raise ValueError(
+                f"data_dir must hold both {' and '.join(RAW_FILES.values())}. "
+                f"Received: data_dir={str(data_dir)!r}, where {folder} lacks {missing[0]}"
+            )
+    return None
+
+
+def _from_tensorflow_datasets(data_dir: str | os.PathLike | None) -> dict[str, np.ndarray]:
+    try:
+        # Imported here: it takes seconds, and neither the raw files nor the other datasets want it.
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder("mnist:3.*.*", data_dir=data_dir)
+        if not builder.is_prepared():
+            _probe(urllib.parse.urljoin(builder.URL, RAW_FILES["train"]))
+            builder.download_and_prepare()
+    except Exception as error:  # whatever an import, a network or a disk can answer
+        raise DatasetUnavailableError(_unavailable(data_dir, error)) from error
+    return {split: _in_file_order(builder, split, count) for split, count in _COUNTS.items()}
+
+
+def _probe(url: str) -> None:
+    """Raise at once when `url` cannot be reached: tensorflow-datasets itself retries for minutes."""
+    import requests
+
+    requests.head(url, timeout=_PROBE_SECONDS, allow_redirects=True).raise_for_status()
+
+
+def _in_file_order(builder: tfds.core.DatasetBuilder, split: str, count: int) -> np.ndarray:
+    """The images of a split, put back from the order of tensorflow-datasets into that of the raw file.
+
+    tensorflow-datasets sorts its records by the MD5 of the split's name and the record's key, here
+    its place in the raw file. A fixed binarization is a draw for each digit, so it is only the same
+    from both sources in the same order.
+    """
+    stored = builder.as_dataset(split=split, shuffle_files=False).batch(count).take(1)
+    images = next(iter(stored))["image"].numpy().reshape(count, -1)
+    places = sorted(range(count), key=lambda place: hashlib.md5(f"{split}{place}".encode()).digest())
+    ordered = np.empty_like(images)
+    ordered[places] = images
+    return ordered
+
+
+def _unavailable(data_dir: str | os.PathLike | None, error: Exception) -> str:
+    place = "its default folder" if data_dir is None else f"data_dir={str(data_dir)!r}"
+    raw = "" if data_dir is None else f"no raw file mnist/{RAW_FILES['train']} in {place}, and "
+    reason = " ".join(str(error).split())
+    return (
+        f"dataset 'mnist' is not available: {raw}tensorflow-datasets could neither find it prepared in "
+        f"{place} nor download it ({type(error).__name__}: {reason}). Use --dataset=mnist_5k, which needs no "
+        f"download, or --data_dir=DIR with DIR/mnist/{RAW_FILES['train']} and DIR/mnist/{RAW_FILES['test']}"
+    )

@@ -1,0 +1,41 @@
+"""The one check that all images go through, the library's own and the users'."""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def validate_images(images: npt.ArrayLike, name: str = "images", units: int | None = 784) -> np.ndarray:
+    """Check that `images` is a matrix of pixel probabilities, and return it as float32.
+
+    Args:
+        images: `[n, units]`, boolean, integer or floating, every value in [0, 1].
+        name: What the caller calls the array; the errors use it.
+        units: The number of pixels of an image; None takes any.
+
+    Returns:
+        `[n, units]`, float32; the array itself, not a copy, where it already is float32.
+
+    Raises:
+        ValueError: If the array is not numeric, not 2-d, empty, of another number of units, or
+            has a value that is NaN or outside [0, 1].
+
+    Example:
+        >>> validate_images([[0, 1], [1, 0.5]], units=2).dtype
+        dtype('float32')
+    """
+    array = np.asarray(images)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name} must be boolean, integer or floating. Received: dtype {array.dtype}")
+    if array.ndim != 2 or 0 in array.shape or units not in (None, array.shape[1]):
+        expected = "units" if units is None else units
+        raise ValueError(f"{name} must have the shape [n, {expected}] with n > 0. Received: shape {array.shape}")
+    # NaN is the minimum and the maximum of any array that has one, and no comparison with it holds.
+    if not (array.min() >= 0 and array.max() <= 1):
+        raise ValueError(_out_of_range(array, name))
+    return array.astype(np.float32, copy=False)
+
+
+def _out_of_range(array: np.ndarray, name: str) -> str:
+    row, column = np.argwhere(~((array >= 0) & (array <= 1)))[0]
+    hint = " (pixel bytes are to be divided by 255)" if array.dtype == np.uint8 else ""
+    return f"{name} must have values in [0, 1]{hint}. Received: {array[row, column]} in row {row}, column {column}"
