@@ -1,0 +1,266 @@
+"""The callbacks, each driven by hand; the trainer's tests run them together."""
+
+import csv
+import os
+import signal
+import types
+
+import keras
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rebar_tf import callbacks
+
+
+def stub(step=0, **attributes):
+    """What the callbacks ask a model for."""
+    return types.SimpleNamespace(optimizer=types.SimpleNamespace(iterations=step), **attributes)
+
+
+def attach(callback, model):
+    callback.set_model(model)
+    return callback
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when a test says so."""
+    now = types.SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now.seconds)
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: now.seconds)
+    return now
+
+
+def test_a_report_has_the_bound_in_place_of_the_loss():
+    assert callbacks.report({"loss": 150.0, "temperature": 0.5}) == {"bound": -150.0, "temperature": 0.5}
+
+
+def test_speed_leaves_out_the_first_program_and_the_time_between_epochs(clock):
+    model, logs = stub(), {}
+    callback = attach(callbacks.StepsPerSecond(), model)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    clock.seconds += 60.0  # compilation
+    model.optimizer.iterations = 100
+    callback.on_train_batch_end(99)
+    clock.seconds += 2.0
+    model.optimizer.iterations = 500
+    callback.on_train_batch_end(499)
+    callback.on_epoch_end(0, logs)
+    assert logs["steps_per_second"] == pytest.approx(200.0)
+
+    clock.seconds += 30.0  # another callback
+    callback.on_epoch_begin(1)
+    clock.seconds += 1.0
+    model.optimizer.iterations = 1000
+    callback.on_train_batch_end(499)
+    callback.on_epoch_end(1, logs)
+    assert logs["steps_per_second"] == pytest.approx(500.0)
+
+
+def test_an_epoch_of_one_program_that_compiles_has_no_speed(clock):
+    model, logs = stub(), {}
+    callback = attach(callbacks.StepsPerSecond(), model)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    model.optimizer.iterations = 5
+    callback.on_train_batch_end(4)
+    callback.on_epoch_end(0, logs)
+    assert logs == {}
+
+
+def test_validation_bound_is_the_mean_over_examples():
+    asked = []
+
+    def bound(x, y, num_samples):
+        asked.append((x, y, num_samples))
+        return np.array([-1.0, -2.0, -6.0], np.float32)
+
+    logs = {}
+    attach(callbacks.ValidationBound("images", num_samples=7), stub(bound=bound)).on_epoch_end(0, logs)
+    assert logs == {"valid_bound": -3.0}
+    assert asked == [("images", None, 7)]
+
+
+def test_progress_line():
+    lines = []
+    callback = attach(callbacks.ProgressLine(3000, print_fn=lines.append), stub(500))
+    logs = {"loss": 206.0, "valid_bound": -188.94, "log_grad_variance": -4.78, "temperature": 0.3663}
+    callback.on_epoch_end(0, {**logs, "steps_per_second": 2.0})
+    assert lines == [
+        "step  500/3000  bound -206.00  valid -188.94  log grad variance -4.78  temperature 0.366"
+        "  2 steps/s  0:20:50 to go"
+    ]
+
+
+def test_progress_line_leaves_out_what_there_is_not():
+    lines = []
+    attach(callbacks.ProgressLine(print_fn=lines.append), stub(500)).on_epoch_end(0, {"loss": 206.0})
+    assert lines == ["step 500  bound -206.00"]
+
+
+def test_tensorboard_points_are_at_the_global_step(tmp_path):
+    model = stub(1500)
+    callback = attach(callbacks.TensorBoardScalars(tmp_path), model)
+    callback.on_epoch_end(0, {"loss": 200.0, "temperature": 0.5})
+    model.optimizer.iterations = 2000
+    callback.on_epoch_end(1, {"loss": 150.0, "temperature": 0.25})
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    points = {
+        tag: [(event.step, float(np.frombuffer(event.tensor_proto.tensor_content, np.float32)[0])) for event in values]
+        for tag, values in ((tag, events.Tensors(tag)) for tag in events.Tags()["tensors"])
+    }
+    assert points == {"bound": [(1500, -200.0), (2000, -150.0)], "temperature": [(1500, 0.5), (2000, 0.25)]}
+
+
+def write_curve(path, *steps):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([callbacks.CURVE_COLUMNS, *([step, -float(step), "", "", "", ""] for step in steps)])
+
+
+def test_curve_appends_rows_with_empty_cells_for_what_there_is_not(tmp_path):
+    model = stub(0)
+    callback = attach(callbacks.CurveCsv(tmp_path / "curve.csv"), model)
+    callback.on_train_begin()
+    model.optimizer.iterations = 5
+    callback.on_epoch_end(0, {"loss": 200.125, "log_grad_variance": -4.5})
+    assert (tmp_path / "curve.csv").read_text().splitlines() == [
+        "step,bound,valid_bound,log_grad_variance,temperature,steps_per_second",
+        "5,-200.125,,-4.5,,",
+    ]
+    assert callbacks.read_curve(tmp_path / "curve.csv") == [{"step": 5, "bound": -200.125, "log_grad_variance": -4.5}]
+
+
+@pytest.mark.parametrize(("step", "kept"), [(15, [5, 10, 15]), (12, [5, 10]), (10, [5, 10]), (0, [])])
+def test_curve_goes_on_without_the_rows_after_the_models_step(tmp_path, step, kept):
+    path = tmp_path / "curve.csv"
+    write_curve(path, 5, 10, 15, 20)
+    attach(callbacks.CurveCsv(path, every=5), stub(step)).on_train_begin()
+    assert [row["step"] for row in callbacks.read_curve(path)] == kept
+
+
+def test_curve_goes_on_without_the_short_report_that_ended_it(tmp_path):
+    path = tmp_path / "curve.csv"
+    write_curve(path, 5, 10, 12)
+    attach(callbacks.CurveCsv(path, every=5), stub(12)).on_train_begin()
+    assert [row["step"] for row in callbacks.read_curve(path)] == [5, 10]
+
+
+def test_curve_goes_on_after_a_line_that_was_cut_off(tmp_path):
+    path, model = tmp_path / "curve.csv", stub(5)
+    write_curve(path, 5)
+    with open(path, "a") as file:
+        file.write("1")
+    callback = attach(callbacks.CurveCsv(path, every=5), model)
+    callback.on_train_begin()
+    model.optimizer.iterations = 10
+    callback.on_epoch_end(0, {"loss": 3.0})
+    assert callbacks.read_curve(path) == [{"step": 5, "bound": -5.0}, {"step": 10, "bound": -3.0}]
+
+
+def test_there_is_no_curve_without_a_file(tmp_path):
+    assert callbacks.read_curve(tmp_path / "curve.csv") == []
+
+
+class SavedText:
+    """A model whose file holds a text; `fails` stops it halfway."""
+
+    def __init__(self, text):
+        self.text, self.fails, self.saved = text, False, 0
+        self.optimizer = types.SimpleNamespace(iterations=0)
+
+    def save(self, path):
+        self.saved += 1
+        with open(path, "w") as file:
+            file.write(self.text[: len(self.text) // 2])
+            if self.fails:
+                raise OSError("No space left on device")
+            file.write(self.text[len(self.text) // 2 :])
+
+
+def test_checkpoint_replaces_the_old_one(tmp_path):
+    path = tmp_path / "checkpoint.keras"
+    attach(callbacks.Checkpoint(path), SavedText("old one")).save()
+    attach(callbacks.Checkpoint(path), SavedText("new one")).save()
+    assert path.read_text() == "new one"
+    assert os.listdir(tmp_path) == ["checkpoint.keras"]
+
+
+def test_a_checkpoint_that_fails_midway_keeps_the_old_one(tmp_path):
+    path, model = tmp_path / "checkpoint.keras", SavedText("old one")
+    callback = attach(callbacks.Checkpoint(path), model)
+    callback.save()
+    model.text, model.fails = "new one", True
+    with pytest.raises(OSError, match="No space"):
+        callback.save()
+    assert path.read_text() == "old one"
+    assert os.listdir(tmp_path) == ["checkpoint.keras"]
+
+
+def test_a_checkpoint_is_a_model_that_keras_loads(tmp_path):
+    path = tmp_path / "checkpoint.keras"
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    attach(callbacks.Checkpoint(path), model).save()
+    loaded = keras.models.load_model(path)
+    np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
+
+
+def test_checkpoints_are_minutes_apart_and_at_the_end(tmp_path, clock):
+    model = SavedText("model")
+    callback = attach(callbacks.Checkpoint(tmp_path / "checkpoint.keras", minutes=2.0), model)
+    callback.on_train_begin()
+    saved = []
+    for _ in range(5):
+        clock.seconds += 50.0
+        callback.on_train_batch_begin(0)
+        saved.append(model.saved)
+    assert saved == [0, 0, 1, 1, 1]
+    callback.on_train_end()
+    assert model.saved == 2
+
+
+@pytest.mark.parametrize(("step", "total"), [(7, 3.0), (10, 0.0)])
+def test_only_a_report_that_was_cut_goes_on(step, total):
+    mean = keras.metrics.Mean(name="loss")
+    mean.update_state([1.0, 2.0])
+    callback = attach(callbacks.ContinueReport(every=5), stub(step, metrics=[mean]))
+    callback.on_train_begin()
+    mean.reset_state()  # as `fit` does at the start of each epoch
+    callback.on_epoch_begin(0)
+    assert float(mean.total) == total
+    mean.reset_state()
+    callback.on_epoch_begin(1)
+    assert float(mean.total) == 0.0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_training_between_two_programs(signum):
+    before = signal.getsignal(signum)
+    with callbacks.StopOnSignal() as stop:
+        stop.on_train_batch_begin(0)
+        os.kill(os.getpid(), signum)
+        stop.on_train_batch_end(0)  # not here, where the report of an epoch is not yet written
+        with pytest.raises(callbacks.Interrupted, match=signum.name) as interrupted:
+            stop.on_train_batch_begin(1)
+        stop._received = None
+    assert interrupted.value.signum == signum
+    assert signal.getsignal(signum) is before
+
+
+def run_block(error=None):
+    """A block that a signal comes to, and that may fail."""
+    with callbacks.StopOnSignal():
+        os.kill(os.getpid(), signal.SIGTERM)
+        if error is not None:
+            raise error
+
+
+def test_a_signal_after_the_last_step_is_not_lost():
+    with pytest.raises(callbacks.Interrupted):
+        run_block()
+
+
+def test_an_error_in_training_is_not_hidden_by_a_signal():
+    with pytest.raises(KeyError):
+        run_block(KeyError())

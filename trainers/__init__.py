@@ -1,0 +1,1 @@
+"""Command lines that reproduce the paper: `python -m trainers.train --help`."""

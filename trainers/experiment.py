@@ -1,0 +1,114 @@
+"""The data, the estimator and the model that the flags describe."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from trainers.errors import BadInput, one_line
+from trainers.tasks import TASKS
+
+if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they need it
+    import tensorflow as tf
+
+    import rebar_tf as rt
+
+_ESTIMATOR_FLAGS = ("temperature", "learn_temperature")
+
+
+def load_dataset(settings: dict[str, Any]) -> rt.datasets.Dataset:
+    """Loads the images of the flags.
+
+    Raises:
+        BadInput: if it is not there, damaged, or has fewer training images than a batch.
+    """
+    import rebar_tf as rt
+
+    names = ("dataset", "data_dir")
+    given = " ".join(f"--{name}={settings[name]}" for name in names if settings[name] is not None)
+    try:
+        dataset = rt.datasets.load(
+            settings["dataset"], settings["data_dir"], settings["binarization"], settings["binarization_seed"]
+        )
+    except (ValueError, OSError, rt.datasets.DatasetUnavailableError) as error:
+        raise BadInput(f"{given}: {one_line(error)}") from error
+    if settings["batch_size"] > len(dataset.train):
+        most = f"{len(dataset.train)}, the training images of {given}"
+        raise BadInput(f"flag --batch_size={settings['batch_size']}: accepted is at most {most}")
+    return dataset
+
+
+def training_batches(settings: dict[str, Any], dataset: rt.datasets.Dataset, start_step: int) -> tf.data.Dataset:
+    """An infinite dataset of what `fit` takes, from the batch of step `start_step` on."""
+    import rebar_tf as rt
+
+    images = rt.datasets.batches(
+        dataset.train,
+        settings["batch_size"],
+        seed=settings["seed"],
+        start_step=start_step,
+        binarize=settings["binarization"] == "dynamic",
+    )
+    return images.map(TASKS[settings["task"]].examples)
+
+
+def held_out(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> tuple[tuple, tuple]:
+    """What `bound` takes, of the validation and of the test split.
+
+    Under a dynamic binarization they are drawn once, as under the fixed one, so that bounds can be compared.
+    """
+    import rebar_tf as rt
+
+    splits = [dataset.valid, dataset.test]
+    if settings["binarization"] == "dynamic":
+        seed = settings["binarization_seed"]
+        splits = [rt.datasets.binarize(images, seed=(seed, i)) for i, images in enumerate(splits, start=1)]
+    return tuple(TASKS[settings["task"]].examples(images) for images in splits)
+
+
+def build_model(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.models.StochasticTraining:
+    """The compiled model of the flags, at its initial weights.
+
+    Raises:
+        BadInput: for values that model or estimator do not take.
+    """
+    import keras
+
+    import rebar_tf as rt
+
+    keras.utils.set_random_seed(settings["seed"])  # the initial weights that the model's own seed does not reach
+    with _bad_input():
+        model = TASKS[settings["task"]].build(settings, dataset, build_estimator(settings))
+        # XLA by name: Keras leaves it off on a machine without an accelerator.
+        model.compile(optimizer=rt.optimizers.Adam(settings["learning_rate"]), jit_compile=True)
+    return model
+
+
+def build_estimator(settings: dict[str, Any]) -> rt.estimators.Estimator:
+    """The estimator of the flags, whichever of them its constructor takes.
+
+    Raises:
+        BadInput: for a flag that was given and that the estimator does not take.
+    """
+    import rebar_tf as rt
+
+    kind = type(rt.estimators.get(settings["estimator"]))
+    taken = [name for name in _ESTIMATOR_FLAGS if name in inspect.signature(kind).parameters]
+    given = {name: settings[name] for name in _ESTIMATOR_FLAGS if settings[name] is not None}
+    for name, value in given.items():
+        if name not in taken:
+            accepted = ", ".join(f"--{other}" for other in taken) or "no flag of its own"
+            raise BadInput(f"flag --{name}={value}: accepted with --estimator={settings['estimator']} is {accepted}")
+    with _bad_input():
+        return kind(**given)
+
+
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    """The library's errors about arguments: each names the argument, what came and what is accepted."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadInput(one_line(error)) from error

@@ -1,0 +1,36 @@
+"""What the program does when it is told to stop while it is not training."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import types
+from collections.abc import Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def exit_status(signum: int, at: str) -> int:
+    """Says on stderr how to go on, and returns what a shell shows for a program that the signal ended."""
+    print(
+        f"stopped by {signal.Signals(signum).name} {at}; the same command goes on from there",
+        file=sys.stderr,
+        flush=True,
+    )
+    return 128 + signum
+
+
+@contextlib.contextmanager
+def exits_on_signals() -> Iterator[None]:
+    """In this block SIGINT and SIGTERM end the program with one line in place of a traceback."""
+
+    def leave(signum: int, frame: types.FrameType | None) -> None:
+        sys.exit(exit_status(signum, "outside of training: what is saved is the last checkpoint, if there is one"))
+
+    old = {signum: signal.signal(signum, leave) for signum in SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
