@@ -204,7 +204,7 @@ def variance_objective(model, x):
 def test_control_gradient_is_the_derivative_of_the_variance_objective(path, index):
     model, x = control_model()
     variable = next(v for v in model.control_variables if v.path == path)
-    start, epsilon = np.array(variable), 1e-2
+    start, epsilon = np.array(variable.numpy()), 1e-2
     values = []
     for offset in (epsilon, -epsilon):
         moved = np.array(start)
