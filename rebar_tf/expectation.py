@@ -8,7 +8,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from rebar_tf import estimators, sampling
-from rebar_tf.reparameterization import Bernoulli
+from rebar_tf.reparameterization import Bernoulli, Categorical
+
+_FAMILIES = {family.name: family for family in (Bernoulli, Categorical)}
 
 
 def expectation(
@@ -16,10 +18,11 @@ def expectation(
     logits: tf.Tensor,
     estimator: str | estimators.Estimator = "rebar",
     *,
+    family: str = "bernoulli",
     seed: int | tf.Tensor | None = None,
     context: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """One sample of `f(b)`, `b ~ Bernoulli(sigmoid(logits))`, whose gradient is the estimate of `d E[f(b)] / d logits`.
+    """One sample of `f(b)`, b discrete with the given logits, whose gradient is the estimate of `d E[f(b)] / d logits`.
 
     Average the result over the batch, or sum it, and differentiate as usual. Variables that `fn` uses get the direct
     gradient. Inside a second tape the gradient can be differentiated once more with respect to the estimator's own
@@ -31,17 +34,18 @@ def expectation(
         logits: `[batch, units]`, float.
         estimator: a name of `rebar_tf.estimators.names()`, which means its defaults, held fixed; or an `Estimator`
             object, whose variables can be trained.
+        family: `"bernoulli"`, or `"categorical"` for one-hot samples along the last axis of the logits.
         seed: integer scalar; the same seed draws the same samples. None draws a new one from TensorFlow's global
             generator, so `tf.random.set_seed` governs it.
         context: `[batch, size]`, input of the baseline for estimators that have one; None for no baseline.
 
     Returns:
-        `[batch]` float32, f at the hard samples. Unbiased as a value for every estimator; how its gradient is, and how
-        often `fn` is called, is the estimator's.
+        `[batch]` float32: f at the hard samples, or what the estimator makes of several (their mean, a bound, the
+        exact sum). How often `fn` is called, and whether the gradient is unbiased, is the estimator's.
 
     Raises:
-        ValueError: for an unknown estimator, logits of rank below 2, an `fn` that does not return `[batch]`, or one
-            without the derivative that the estimator needs.
+        ValueError: for an unknown estimator or family, logits of rank below 2, an `fn` that does not return `[batch]`,
+            or one without the derivative that the estimator needs.
 
     Example:
     >>> import tensorflow as tf, rebar_tf as rt
@@ -54,21 +58,25 @@ def expectation(
 
     Reference: Tucker et al. 2017, eq. 4.
     """
-    logits = Bernoulli.check_logits(tf.convert_to_tensor(logits))
-    estimator = _default(estimator) if isinstance(estimator, str) else estimators.get(estimator)
+    if family not in _FAMILIES:
+        raise ValueError(f"`family` must be one of {', '.join(_FAMILIES)}. Received: family={family!r}")
+    kind = _FAMILIES[family]
+    logits = kind.check_logits(tf.convert_to_tensor(logits))
+    shape = tuple(logits.shape[1:])
+    estimator = _default(estimator, family, shape) if isinstance(estimator, str) else estimators.get(estimator)
     with tf.init_scope():  # variables live outside of a function that is being traced
-        estimator.build_control(num_variables=1, context_size=None if context is None else context.shape[-1])
+        context_size = None if context is None else context.shape[-1]
+        estimator.build_control(estimators.ControlSpec((shape,), (shape,), (kind,), context_size))
     step = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32) if seed is None else seed
 
     def objective() -> tf.Tensor:
-        return fn(sampling.current().sample(Bernoulli, logits, seed=0))
+        return fn(sampling.current().sample(kind, logits, seed=0))
 
     estimate = estimator.estimate(objective, step, context)
-    eta = estimator.eta()
-    return estimate.loss(None if eta is None else eta[0])
+    return estimate.loss(estimator.eta(0)) if estimate.variate else estimate.loss()
 
 
 @functools.cache
-def _default(name: str) -> estimators.Estimator:
-    """The estimator of that name with its defaults, made once: its variables are constants."""
+def _default(name: str, family: str, shape: tuple[int, ...]) -> estimators.Estimator:
+    """The estimator of that name with its defaults, made once for each shape: its variables are constants."""
     return estimators.get(name)

@@ -16,10 +16,15 @@ Both families share one signature, so an estimator never asks which one it serve
 | `relaxation_vjp`       | `sigma_lambda'(z)`   | cotangent of the relaxed sample -> of `z`        |
 | `coupled_residual_vjp` | `dz/dl - dz~/dl`     | cotangent of `z` -> of the logits                |
 | `mean`, `log_prob`, `score` | `p(b)`          | `score` is `d log p(b) / d logits`               |
+| `mean_vjp`             | `dE[b]/dl`           | cotangent of the mean -> of the logits           |
+| `states`               |                      | all joint samples of one example                 |
 """
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import tensorflow as tf
 
 RELAXATIONS = ("eq7", "concrete")
@@ -139,6 +144,12 @@ class Bernoulli:
         return tf.sigmoid(logits)
 
     @staticmethod
+    def mean_vjp(cotangent: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """`cotangent * d E[b] / d logits`."""
+        theta = tf.sigmoid(logits)
+        return cotangent * theta * (1.0 - theta)
+
+    @staticmethod
     def mode(logits: tf.Tensor) -> tf.Tensor:
         """The likelier value of each unit; 0 at probability one half."""
         return Bernoulli.threshold(logits)
@@ -153,6 +164,18 @@ class Bernoulli:
     def score(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """`d log p(b) / d logits = b - theta`."""
         return b - tf.sigmoid(logits)
+
+    @staticmethod
+    def num_states(shape: tuple[int, ...]) -> int:
+        """How many joint samples units of that shape have."""
+        return 2 ** math.prod(shape)
+
+    @staticmethod
+    def states(shape: tuple[int, ...]) -> np.ndarray:
+        """All joint samples of units of that shape, `[2^units, *shape]` float32."""
+        units = math.prod(shape)
+        bits = np.arange(Bernoulli.num_states(shape))[:, None] >> np.arange(units) & 1
+        return bits.astype(np.float32).reshape(-1, *shape)
 
 
 class Categorical:
@@ -242,6 +265,13 @@ class Categorical:
         return tf.nn.softmax(logits)
 
     @staticmethod
+    def mean_vjp(cotangent: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """`cotangent^T d E[b] / d logits`."""
+        p = tf.nn.softmax(logits)
+        weighted = cotangent * p
+        return weighted - p * tf.reduce_sum(weighted, axis=-1, keepdims=True)
+
+    @staticmethod
     def mode(logits: tf.Tensor) -> tf.Tensor:
         """One-hot of the likeliest class."""
         return Categorical.threshold(logits)
@@ -255,6 +285,18 @@ class Categorical:
     def score(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """`d log p(b) / d logits = b - p`."""
         return b - tf.nn.softmax(logits)
+
+    @staticmethod
+    def num_states(shape: tuple[int, ...]) -> int:
+        """How many joint samples variables of that shape have, the last axis being the classes."""
+        return shape[-1] ** math.prod(shape[:-1])
+
+    @staticmethod
+    def states(shape: tuple[int, ...]) -> np.ndarray:
+        """All joint one-hot samples, `[classes^variables, *shape]` float32; the last axis of `shape` is the classes."""
+        classes, variables = shape[-1], math.prod(shape[:-1])
+        digits = np.arange(Categorical.num_states(shape))[:, None] // classes ** np.arange(variables) % classes
+        return np.eye(classes, dtype=np.float32)[digits].reshape(-1, *shape)
 
 
 def logaddexp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -37,7 +37,8 @@ class Site:
     """What one stochastic layer did in a hard pass.
 
     Attributes:
-        index: the place of the layer in the pass, from 0.
+        index: the place of the call in the pass, from 0.
+        layer: the index of the layer among the model's stochastic layers.
         family: `Bernoulli` or `Categorical`.
         logits: `[batch, ...]` float32, connected to the variables that produced them.
         noise: uniforms of the same shape.
@@ -46,6 +47,7 @@ class Site:
     """
 
     index: int
+    layer: int
     family: type
     logits: tf.Tensor
     noise: tf.Tensor
@@ -59,43 +61,88 @@ class Site:
 
 
 class Sampler:
-    """Base of the contexts: `with sampler:` makes it the one that stochastic layers ask for their samples."""
+    """Base of the contexts: `with sampler:` makes it the one that stochastic layers ask for their samples.
+
+    A sampler also remembers what it gave out, and `gradients(f)` differentiates a `[batch]` objective with respect to
+    it.
+    """
+
+    def __init__(self):
+        self.outputs: list[tf.Tensor] = []
+        self._tape = tf.GradientTape(watch_accessed_variables=False)
 
     def __enter__(self):
         if not hasattr(_active, "stack"):
             _active.stack = []
         _active.stack.append(self)
+        self._tape.__enter__()
         return self
 
     def __exit__(self, *exception) -> None:
+        self._tape.__exit__(*exception)
         _active.stack.pop()
 
-    def sample(self, family: type, logits: tf.Tensor, seed: int) -> tf.Tensor:
-        """The sample that the calling layer outputs. Logits are float32 `[batch, ...]`."""
+    def sample(self, family: type, logits: tf.Tensor, seed: int, layer: int = 0) -> tf.Tensor:
+        """The sample that the calling layer outputs.
+
+        Args:
+            family: `Bernoulli` or `Categorical`.
+            logits: float32 `[batch, ...]`.
+            seed: the layer's.
+            layer: the layer's index among the model's stochastic layers.
+
+        Returns:
+            Like the logits: in {0, 1} or one-hot, or relaxed.
+        """
+        output = self.draw(family, logits, seed, layer)
+        self._tape.watch(output)
+        self.outputs.append(output)
+        return output
+
+    def draw(self, family: type, logits: tf.Tensor, seed: int, layer: int) -> tf.Tensor:
+        """What a subclass decides: the sample."""
         raise NotImplementedError
 
     def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
         """The logits to use where the objective evaluates a layer's own density, as in `log q(b|x)`."""
         return logits
 
+    def gradients(self, objective: tf.Tensor, first: int = 0, last: int | None = None) -> list[tf.Tensor]:
+        """`d f / d y` of each example, for the outputs y of the stochastic layers `first` to `last`, exclusive.
+
+        The derivative is the total one: through later layers, too, where their samples are differentiable.
+
+        Raises:
+            ValueError: where f does not depend on an output in a differentiable way.
+        """
+        gradients = self._tape.gradient(objective, self.outputs[first:last])
+        if any(gradient is None for gradient in gradients):
+            raise ValueError(
+                "The objective has no derivative with respect to the sample of a stochastic layer: it rounds, compares "
+                "or indexes it. Use an estimator that needs none: reinforce, nvil, rloo, arm, disarm or vimco."
+            )
+        return gradients
+
 
 class HardSampler(Sampler):
     """Draws the discrete samples and keeps the trace.
 
-    The gradient of `log q(b|x)` through its own logits has expectation zero at samples from q; it is left out, which
-    lowers the variance of the direct gradient.
-
     Args:
         step: integer scalar; the same step draws the same samples.
         stream: an integer that sets apart several passes of one step.
+        score_in_density: whether `log q(b|x)` is differentiated through its own logits. At samples from q this score
+            has expectation zero, so it is left out by default, which lowers the variance of the direct gradient. An
+            objective that is not linear in `log q`, such as a multi-sample bound, needs it.
 
     Attributes:
         sites: one `Site` a stochastic layer, in the order of the pass. Iterating the sampler iterates them.
     """
 
-    def __init__(self, step: tf.Tensor | int, stream: int = 0):
+    def __init__(self, step: tf.Tensor | int, stream: int = 0, score_in_density: bool = False):
+        super().__init__()
         self.step = step
         self.stream = stream
+        self.score_in_density = score_in_density
         self.sites: list[Site] = []
 
     def __iter__(self):
@@ -104,10 +151,10 @@ class HardSampler(Sampler):
     def __len__(self) -> int:
         return len(self.sites)
 
-    def sample(self, family: type, logits: tf.Tensor, seed: int) -> tf.Tensor:
+    def draw(self, family: type, logits: tf.Tensor, seed: int, layer: int) -> tf.Tensor:
         noise = uniform(static_or_dynamic_shape(logits), self.step, seed, len(self.sites), self.stream)
         z = family.reparameterize(noise, logits)
-        site = Site(len(self.sites), family, logits, noise, z, tf.stop_gradient(family.threshold(z)))
+        site = Site(len(self.sites), layer, family, logits, noise, z, tf.stop_gradient(family.threshold(z)))
         self.sites.append(site)
         return self.emit(site)
 
@@ -116,98 +163,104 @@ class HardSampler(Sampler):
         return site.sample
 
     def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
-        return tf.stop_gradient(logits)
+        return logits if self.score_in_density else tf.stop_gradient(logits)
 
 
 class StraightThroughSampler(HardSampler):
-    """Hard samples whose derivative is that of the mean: `b + mean - stop_gradient(mean)`."""
+    """Hard samples with the derivative of something smooth: `b + smooth - stop_gradient(smooth)`.
+
+    Args:
+        step: as in `HardSampler`.
+        smooth: from a `Site` to a tensor like its sample: the mean, or a relaxed sample.
+    """
+
+    def __init__(self, step: tf.Tensor | int, smooth: Callable[[Site], tf.Tensor]):
+        super().__init__(step, score_in_density=True)
+        self.smooth = smooth
 
     def emit(self, site: Site) -> tf.Tensor:
-        mean = site.family.mean(site.logits)
-        return site.sample + (mean - tf.stop_gradient(mean))
-
-    def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
-        return logits
+        smooth = self.smooth(site)
+        return site.sample + (smooth - tf.stop_gradient(smooth))
 
 
-class RelaxedSampler(Sampler):
-    """Replays a trace: hard before site `first`, relaxed with the same noise from there on.
+class MeanSampler(Sampler):
+    """The mean-field pass: each layer outputs the mean of its units, and the next one sees it."""
 
-    `gradient(f)` is then the derivative of a `[batch]` objective with respect to the relaxed sample of site `first`.
+    def draw(self, family: type, logits: tf.Tensor, seed: int, layer: int) -> tf.Tensor:
+        return family.mean(logits)
+
+
+class ReplaySampler(Sampler):
+    """Replays a trace as it was sampled before site `first`; a subclass says what happens from there on.
+
+    Args:
+        trace: the `HardSampler` of the hard pass.
+        first: index of the first site that differs.
+    """
+
+    def __init__(self, trace: HardSampler, first: int = 0):
+        super().__init__()
+        self.trace = trace
+        self.first = first
+
+    def draw(self, family: type, logits: tf.Tensor, seed: int, layer: int) -> tf.Tensor:
+        if len(self.outputs) >= len(self.trace):
+            raise ValueError(
+                f"The objective sampled more stochastic layers than in its hard pass ({len(self.trace)}); it must run "
+                "the same layers in every pass."
+            )
+        site = self.trace.sites[len(self.outputs)]
+        return site.sample if site.index < self.first else self.redraw(site, logits)
+
+    def redraw(self, site: Site, logits: tf.Tensor) -> tf.Tensor:
+        """The sample of a site from `first` on, at the logits that it has in this pass."""
+        raise NotImplementedError
+
+
+class RelaxedSampler(ReplaySampler):
+    """Hard before site `first`, relaxed with the noise of the trace from there on.
 
     Args:
         trace: the `HardSampler` of the hard pass.
         first: index of the first relaxed site.
-        temperature: scalar, lambda.
-        relaxation: `"eq7"` (the paper's, whose limit at large lambda is the mean) or `"concrete"`.
+        relax: `(site, z, logits) -> y`, the relaxed sample.
     """
 
-    def __init__(self, trace: HardSampler, first: int, temperature: tf.Tensor, relaxation: str = "eq7"):
-        self.trace = trace
-        self.first = first
-        self.temperature = temperature
-        self.relaxation = relaxation
-        self.relaxed: tf.Tensor | None = None  # the relaxed sample of site `first`
-        self._next = 0
-        self._tape = tf.GradientTape(watch_accessed_variables=False)
+    def __init__(self, trace: HardSampler, first: int, relax: Callable[[Site, tf.Tensor, tf.Tensor], tf.Tensor]):
+        super().__init__(trace, first)
+        self.relax = relax
 
-    def __enter__(self):
-        self._next = 0
-        self._tape.__enter__()
-        return super().__enter__()
+    def redraw(self, site: Site, logits: tf.Tensor) -> tf.Tensor:
+        return self.relax(site, site.family.reparameterize(site.noise, logits), logits)
 
-    def __exit__(self, *exception) -> None:
-        super().__exit__(*exception)
-        self._tape.__exit__(*exception)
 
-    def sample(self, family: type, logits: tf.Tensor, seed: int) -> tf.Tensor:
-        if self._next >= len(self.trace):
-            raise ValueError(
-                "The objective sampled more stochastic layers in the relaxed pass than in the hard one "
-                f"({len(self.trace)}); it must run the same layers in every pass."
-            )
-        site = self.trace.sites[self._next]
-        self._next += 1
-        if site.index < self.first:
-            return site.sample
-        z = family.reparameterize(site.noise, logits)
-        relaxed = family.relax(z, logits, self.temperature, self.relaxation)
-        if site.index == self.first:
-            self._tape.watch(relaxed)
-            self.relaxed = relaxed
-        return relaxed
+class AntitheticSampler(ReplaySampler):
+    """Hard throughout; site `first` is drawn from `1 - u` in place of `u`, later ones from their own noise."""
 
-    def gradient(self, objective: tf.Tensor) -> tf.Tensor:
-        """`d f / d y` of each example, y the relaxed sample of site `first`.
+    def redraw(self, site: Site, logits: tf.Tensor) -> tf.Tensor:
+        noise = 1.0 - site.noise if site.index == self.first else site.noise
+        return tf.stop_gradient(site.family.threshold(site.family.reparameterize(noise, logits)))
 
-        ValueError where f does not depend on it.
-        """
-        gradient = self._tape.gradient(objective, self.relaxed)
-        if gradient is None:
-            raise ValueError(
-                "The objective has no derivative with respect to the relaxed sample of a stochastic layer: it rounds, "
-                "compares or indexes it. Use an estimator that needs none: reinforce or nvil."
-            )
-        return gradient
+    def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
+        return tf.stop_gradient(logits)
 
 
 class ForcedSampler(Sampler):
     """Outputs given samples and adds up their log-probability: one term of an exact expectation.
 
     Args:
-        samples: called with the index of the stochastic layer and its float32 logits, returns a sample like the logits.
+        samples: called with the index of the call and its float32 logits, returns a sample like the logits.
 
     Attributes:
         log_prob: `[batch]`, `log p(b_1:n)` of the samples given so far.
     """
 
     def __init__(self, samples: Callable[[int, tf.Tensor], tf.Tensor]):
+        super().__init__()
         self.samples = samples
         self.log_prob: tf.Tensor | float = 0.0
-        self._next = 0
 
-    def sample(self, family: type, logits: tf.Tensor, seed: int) -> tf.Tensor:
-        sample = self.samples(self._next, logits)
-        self._next += 1
+    def draw(self, family: type, logits: tf.Tensor, seed: int, layer: int) -> tf.Tensor:
+        sample = self.samples(len(self.outputs), logits)
         self.log_prob += family.log_prob(sample, logits)
         return sample

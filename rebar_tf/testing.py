@@ -1,13 +1,14 @@
 """Proof that an estimator is unbiased, with a stated error rate.
 
-The exact gradient of an expectation over few binary units is a sum over all their states. `check_unbiased` compares it
+The exact gradient of an expectation over few discrete units is a sum over all their states. `check_unbiased` compares
+it
 with the mean of many estimates, coordinate by coordinate: no sum over parameters in which opposite biases could cancel.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,11 +18,10 @@ import scipy.stats
 import tensorflow as tf
 
 from rebar_tf import estimators
+from rebar_tf.estimators.exact import joint_state, state_tables
 from rebar_tf.layers.stochastic import StochasticBinary
 from rebar_tf.models.training import StochasticTraining
-from rebar_tf.sampling import ForcedSampler, HardSampler
-
-_MAX_UNITS = 12
+from rebar_tf.sampling import ForcedSampler, HardSampler, static_or_dynamic_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class BiasReport:
         exact: exact gradients.
         mean: means of the estimates.
         standard_error: of those means.
+        num_estimates: how many estimates were averaged.
         false_alarm: probability that `unbiased` is False for an unbiased estimator, over all coordinates together.
         power: probability with which a bias of the size `detectable` is seen.
     """
@@ -41,21 +42,29 @@ class BiasReport:
     exact: list[np.ndarray]
     mean: list[np.ndarray]
     standard_error: list[np.ndarray]
+    num_estimates: int
     false_alarm: float
     power: float
 
     @property
     def z(self) -> list[np.ndarray]:
         """z-scores of each coordinate."""
-        # Where the estimate is exact (a coordinate without noise) what is left is float32 rounding, not statistics.
-        rounding = [1e-6 * (np.abs(e).max() + 1e-6) for e in self.exact]
-        errors = zip(self.mean, self.exact, self.standard_error, rounding, strict=True)
-        return [(m - e) / np.maximum(s, r) for m, e, s, r in errors]
+        return [(m - e) / s for m, e, s in zip(self.mean, self.exact, self._error, strict=True)]
+
+    @property
+    def _error(self) -> list[np.ndarray]:
+        """The standard errors, or the rounding error where that is larger, as in an estimate without noise.
+
+        Float32 sums over hundreds of states are good to some 1e-4 of the largest entry.
+        """
+        pairs = zip(self.exact, self.standard_error, strict=True)
+        return [np.maximum(s, 1e-4 * (np.abs(e).max() + 1e-4)) for e, s in pairs]
 
     @property
     def threshold(self) -> float:
-        """The largest |z| that passes: two-sided, Bonferroni over all coordinates."""
-        return float(scipy.stats.norm.isf(self.false_alarm / 2 / sum(e.size for e in self.exact)))
+        """The largest |z| that passes: Student's t, two-sided, Bonferroni over all coordinates."""
+        tail = self.false_alarm / 2 / sum(e.size for e in self.exact)
+        return float(scipy.stats.t.isf(tail, self.num_estimates - 1))
 
     @property
     def max_abs_z(self) -> float:
@@ -71,7 +80,7 @@ class BiasReport:
     def detectable(self) -> float:
         """The bias that would be seen, as a fraction of the variable's largest gradient entry; the worst variable's."""
         factor = self.threshold + scipy.stats.norm.ppf(self.power)
-        pairs = zip(self.exact, self.standard_error, strict=True)
+        pairs = zip(self.exact, self._error, strict=True)
         return max(float(factor * s.max() / max(np.abs(e).max(), 1e-12)) for e, s in pairs)
 
     def __str__(self) -> str:
@@ -94,66 +103,148 @@ def check_unbiased(
     false_alarm: float = 1e-4,
     power: float = 0.99,
     jit_compile: bool = True,
+    repeats: int = 1,
 ) -> BiasReport:
     """Compares the mean of many gradient estimates with the exact gradient, for every coordinate of every variable.
 
     Args:
-        model: a model with at most 12 stochastic binary units in all, its estimator in whatever state it is to be
-            tested.
-        x: a batch of inputs. Repeat rows to make each estimate the mean of several.
+        model: a model with at most 4,096 joint states of its stochastic units (12 binary ones), its estimator in
+            whatever state it is to be tested.
+        x: a batch of inputs.
         y: targets.
-        num_estimates: how many estimates to average.
+        num_estimates: how many estimates to average, 2 or more. Below some hundred the threshold grows, and so does the
+            bias that can be seen.
         false_alarm: probability of rejecting an unbiased estimator, over all coordinates together.
         power: see `BiasReport.detectable`.
         jit_compile: whether the estimates run under XLA.
+        repeats: how often each estimate samples each example. More rows are cheaper than more estimates.
 
     Returns:
         A `BiasReport`.
 
     Raises:
-        ValueError: for more than 12 stochastic units.
+        ValueError: for more than 4,096 joint states.
 
     Example:
     >>> import numpy as np, tensorflow as tf, rebar_tf as rt
     >>> model = rt.testing.expectation_model(lambda b: tf.reduce_sum((b - 0.45) ** 2, 1), [0.3, -1.0], "rebar")
-    >>> rt.testing.check_unbiased(model, np.zeros([64, 1]), num_estimates=100).unbiased
+    >>> rt.testing.check_unbiased(model, np.zeros([1, 1]), num_estimates=100, repeats=64).unbiased
     True
     """
     exact = exact_gradients(model, x, y)
+    x, y = (None if data is None else _repeat_rows(data, repeats) for data in (x, y))
     mean, standard_error = _sample_moments(model, x, y, num_estimates, jit_compile)
     names = [variable.path for variable in model.model_variables]
-    return BiasReport(names, exact, mean, standard_error, false_alarm, power)
+    return BiasReport(names, exact, mean, standard_error, num_estimates, false_alarm, power)
 
 
 def exact_gradients(model: StochasticTraining, x: Any, y: Any = None) -> list[np.ndarray]:
-    """Gradient of the exact expected objective, for each of `model.model_variables`, by enumeration of all states."""
+    """Gradient of the exact expected objective, for each of `model.model_variables`, by enumeration of all states.
+
+    The states are stacked on the batch axis: one evaluation of the objective at `states * batch` rows. The expectation
+    is that of the estimator's own objective, which for a multi-sample bound is not the mean of f.
+    """
     with HardSampler(step=0) as trace:
-        model.objective(x, y)
-    shapes = [site.logits.shape[1:] for site in trace]
-    sizes = [shape.num_elements() for shape in shapes]
-    if sum(sizes) > _MAX_UNITS:
-        raise ValueError(f"Enumeration takes at most {_MAX_UNITS} stochastic units. Received: {sum(sizes)}")
+        f, _ = model.objective(x, y)
+    tables, batch = state_tables(trace), f.shape[0]
+    number = tf.range(math.prod(table.shape[0] for table in tables))
     variables = [variable.value for variable in model.model_variables]
 
-    @tf.function
-    def term(state: tf.Tensor) -> list[tf.Tensor]:
-        parts = [tf.reshape(part, shape) for part, shape in zip(tf.split(state, sizes), shapes, strict=True)]
-        with tf.GradientTape() as tape:
-            with ForcedSampler(lambda i, logits: tf.zeros_like(logits) + parts[i]) as forced:
-                f, _ = model.objective(x, y)
-            value = tf.reduce_mean(tf.exp(forced.log_prob) * f)
-        gradients = tape.gradient(value, variables, unconnected_gradients="zero")
-        return [tf.cast(g, tf.float64) for g in gradients]
+    def stack(data: Any) -> Any:
+        return keras.tree.map_structure(lambda part: tf.repeat(part[tf.newaxis], number.shape[0], axis=0), data)
 
-    states = itertools.product([0.0, 1.0], repeat=sum(sizes))
-    terms = [term(tf.constant(state, tf.float32)) for state in states]
-    return [np.sum(np.stack(parts), axis=0) for parts in zip(*terms, strict=True)]
+    def flat(data: Any) -> Any:
+        return keras.tree.map_structure(lambda part: tf.reshape(part, [-1, *part.shape[2:]]), stack(data))
+
+    with tf.GradientTape() as tape:
+        with ForcedSampler(joint_state(tables, tf.repeat(number, batch))) as forced:
+            f, _ = model.objective(flat(x), None if y is None else flat(y))
+        f, log_p = (tf.reshape(tf.cast(part, tf.float32), [-1, batch]) for part in (f, forced.log_prob))
+        value = tf.reduce_mean(model.estimator.exact_target(f, log_p))
+    gradients = tape.gradient(value, variables, unconnected_gradients="zero")
+    return [np.asarray(g, np.float64) for g in gradients]
 
 
-def gradient_variance(model: StochasticTraining, x: Any, y: Any = None, num_estimates: int = 1000) -> list[np.ndarray]:
+def gradient_variance(
+    model: StochasticTraining, x: Any, y: Any = None, num_estimates: int = 1000, jit_compile: bool = True
+) -> list[np.ndarray]:
     """Variance of each coordinate of the gradient estimate of a batch, for each of `model.model_variables`."""
-    _, standard_error = _sample_moments(model, x, y, num_estimates, jit_compile=True)
+    _, standard_error = _sample_moments(model, x, y, num_estimates, jit_compile)
     return [np.square(error) * num_estimates for error in standard_error]
+
+
+def optimal_scales(
+    model: StochasticTraining, x: Any, y: Any = None, num_estimates: int = 1000, jit_compile: bool = True
+) -> list[float]:
+    """The scale of least variance for each of `model.model_variables`: a diagnostic beside the learned eta.
+
+    The estimate is `g = f + eta h` with E[h] = 0, so its variance, summed over the entries of a variable, is a
+    parabola in eta with its minimum at
+
+        eta = -sum Cov(f, h) / sum Var(h).
+
+    The paper writes `f - eta g` and has the other sign. The optimum can lie outside of (0, 2), which the learned eta
+    cannot leave, and it is that of the present weights, temperature and baseline. The estimator's step counter stays
+    as it
+    is: its next `num_estimates` steps are the sample.
+
+    Args:
+        model: a model whose estimator has a control variate.
+        x: a batch of inputs.
+        y: targets.
+        num_estimates: how many estimates to take the moments from.
+        jit_compile: whether the estimates run under XLA.
+
+    Returns:
+        One number a variable; nan for a variable that the control variate does not reach.
+
+    Raises:
+        ValueError: for an estimator without a scaled control variate.
+
+    Example:
+    >>> import numpy as np, tensorflow as tf, rebar_tf as rt
+    >>> model = rt.testing.expectation_model(lambda b: tf.reduce_sum((b - 0.45) ** 2, 1), [0.3, -1.0], "rebar")
+    >>> (eta,) = rt.testing.optimal_scales(model, np.zeros([64, 1]))
+    >>> 0.0 < eta < 2.0
+    True
+
+    Reference: Tucker et al. 2017, appendix A.
+    """
+    x = keras.tree.map_structure(tf.convert_to_tensor, x)
+    values = [variable.value for variable in model.model_variables]
+    start = tf.identity(model.estimator.step.value)
+
+    def parts(step: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            estimate = model.estimator.estimate(lambda: model.objective(x, y)[0], step, model.baseline_context(x))
+            losses = [estimate.plain_loss(), estimate.variate_loss()]
+            if losses[1] is None:
+                raise ValueError(
+                    "`model` must have an estimator with a scaled control variate, such as rebar or relax. Received: "
+                    f"{model.estimator.estimator_name}"
+                )
+            losses = [tf.reduce_mean(loss) for loss in losses]
+        plain, variate = (tape.gradient(loss, values, unconnected_gradients="zero") for loss in losses)
+        return [tf.cast(f, tf.float64) for f in plain], [tf.cast(h, tf.float64) for h in variate]
+
+    def add_estimate(i: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        new = []
+        for j, (f, h) in enumerate(zip(*parts(start + i + 1), strict=True)):
+            new += [total + term for total, term in zip(sums[4 * j : 4 * j + 4], (f, h, f * h, h * h), strict=True)]
+        return i + 1, *new
+
+    @tf.function(jit_compile=jit_compile)
+    def accumulate() -> list[tf.Tensor]:
+        zeros = [tf.zeros(value.shape, tf.float64) for value in values for _ in range(4)]
+        return tf.while_loop(lambda i, *_: i < num_estimates, add_estimate, [tf.constant(0, tf.int64), *zeros])[1:]
+
+    means = [np.asarray(total) / num_estimates for total in accumulate()]
+    scales = []
+    for f, h, fh, hh in zip(*(means[i::4] for i in range(4)), strict=True):
+        variance = np.sum(hh - h * h)
+        scales.append(float(-np.sum(fh - f * h) / variance) if variance > 0.0 else math.nan)
+    return scales
 
 
 def expectation_model(
@@ -178,15 +269,20 @@ class _ExpectationModel(StochasticTraining, keras.Model):
         super().__init__()
         self.fn = fn
         self.units = StochasticBinary(estimator, values=(0, 1), seed=0)
+        self.units.build((None, len(logits)))
         self.logits = self.add_weight(shape=(len(logits),), initializer="zeros", name="logits")
         self.logits.assign(logits)
         self.built = True
         self.build_estimator(context_size=1)
 
     def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = tf.repeat(self.logits.value[tf.newaxis], tf.shape(x)[0], axis=0)
+        logits = tf.broadcast_to(self.logits.value, [*static_or_dynamic_shape(x)[:1], *self.logits.shape])
         b = self.units(logits, training=True)
         return self.fn(b), b
+
+
+def _repeat_rows(data: Any, repeats: int) -> Any:
+    return keras.tree.map_structure(lambda part: tf.repeat(tf.convert_to_tensor(part), repeats, axis=0), data)
 
 
 def _sample_moments(

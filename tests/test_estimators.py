@@ -12,6 +12,7 @@ from rebar_tf.random import uniform
 
 LOGITS = np.array([[0.3, -1.2, 0.8], [-0.4, 0.1, 2.0]])
 WEIGHTS = np.array([0.7, -1.1, 0.4])
+SPEC = rt.estimators.ControlSpec(((3,),), ((3,),), (rt.reparameterization.Bernoulli,))
 
 
 def f_numpy(b):
@@ -104,7 +105,7 @@ def test_nvil_subtracts_its_baseline():
 @pytest.mark.parametrize("raw_eta", [0.0, -1.0])
 def test_rebar_is_equation_4(relaxation, temperature, raw_eta):
     estimator = rt.estimators.Rebar(temperature=temperature, relaxation=relaxation)
-    estimator.build_control(1, None)
+    estimator.build_control(SPEC)
     estimator.raw_eta.assign([raw_eta])
     for seed in range(5):
         value, gradient = estimate(estimator, seed=seed)
@@ -129,21 +130,139 @@ def test_straight_through_is_its_formula():
     np.testing.assert_allclose(gradient, df_numpy(b) * theta * (1 - theta), rtol=1e-4, atol=1e-6)
 
 
+def noise_of(stream, seed=11):
+    """The noise of one of several passes, in float64."""
+    return np.asarray(uniform(LOGITS.shape, seed, 0, 0, stream), np.float64)
+
+
+def hard_samples(streams, seed=11):
+    z = [LOGITS + np.log(u) - np.log1p(-u) for u in (noise_of(s, seed) for s in streams)]
+    return np.stack([(each > 0).astype(float) for each in z])
+
+
+STREAMS = [0, 16, 17]  # of the passes of an estimator of three samples
+
+
+def test_arm_and_disarm_are_their_formulas():
+    u, _, b = sample_of()
+    theta = scipy.special.expit(LOGITS)
+    other = (u < theta).astype(float)  # drawn from 1 - u
+    difference = (f_numpy(b) - f_numpy(other))[:, None]
+    np.testing.assert_allclose(estimate("arm")[1], difference * (u - 0.5), rtol=1e-4, atol=1e-6)
+    sign = np.where(b == other, 0.0, (-1.0) ** other)
+    expected = 0.5 * difference * sign * scipy.special.expit(np.abs(LOGITS))
+    np.testing.assert_allclose(estimate("disarm")[1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rloo_is_its_formula():
+    value, gradient = estimate(rt.estimators.Rloo(num_samples=3))
+    b = hard_samples(STREAMS)
+    f = f_numpy(b)
+    np.testing.assert_allclose(value, f.mean(axis=0), rtol=1e-5)
+    others = (f.sum(axis=0) - f) / 2
+    expected = np.mean((f - others)[..., None] * (b - scipy.special.expit(LOGITS)), axis=0)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_vimco_is_its_formula():
+    value, gradient = estimate(rt.estimators.Vimco(num_samples=3))
+    b = hard_samples(STREAMS)
+    log_w = -f_numpy(b)
+    bound = np.log(np.mean(np.exp(log_w), axis=0))
+    np.testing.assert_allclose(value, -bound, rtol=1e-5)
+    expected = 0.0
+    for k in range(3):
+        replaced = log_w.copy()
+        replaced[k] = np.mean(np.delete(log_w, k, axis=0), axis=0)
+        signal = bound - np.log(np.mean(np.exp(replaced), axis=0))
+        expected = expected - signal[:, None] * (b[k] - scipy.special.expit(LOGITS))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_double_cv_is_its_formula():
+    _, gradient = estimate(rt.estimators.DoubleCv(num_samples=3))
+    b, theta = hard_samples(STREAMS), scipy.special.expit(LOGITS)
+    f, slopes = f_numpy(b), df_numpy(b)
+    expected = 0.0
+    for k in range(3):
+        rest = [j for j in range(3) if j != k]
+        slope = slopes[rest].mean(axis=0)
+        baseline = np.mean([f[j] - np.sum(slopes[j] * (b[j] - theta), axis=-1) for j in rest], axis=0)
+        signal = f[k] - np.sum(slope * (b[k] - theta), axis=-1) - baseline
+        expected = expected + (signal[:, None] * (b[k] - theta) + slope * theta * (1 - theta)) / 3
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_rodeo_starts_as_rloo():
+    np.testing.assert_allclose(estimate("rodeo")[1], estimate("rloo")[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["simple_muprop", "muprop"])
+def test_muprop_is_its_formula(name):
+    value, gradient = estimate(name)
+    _, _, b = sample_of()
+    theta = scipy.special.expit(LOGITS)
+    np.testing.assert_allclose(value, f_numpy(b), rtol=1e-5)
+    slope = df_numpy(theta) if name == "muprop" else np.zeros_like(theta)
+    signal = f_numpy(b) - f_numpy(theta) - np.sum(slope * (b - theta), axis=-1)
+    expected = signal[:, None] * (b - theta) + slope * theta * (1 - theta)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_relax_starts_as_rebar_and_lax_as_reinforce():
+    np.testing.assert_allclose(estimate("relax")[1], estimate("rebar")[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(estimate("lax")[1], estimate("reinforce")[1], rtol=1e-5, atol=1e-6)
+
+
+def test_gumbel_straight_through_is_its_formula():
+    _, gradient = estimate(rt.estimators.GumbelStraightThrough(temperature=0.7))
+    _, z, b = sample_of()
+    y = relax(z, LOGITS, 0.7, "concrete")
+    np.testing.assert_allclose(gradient, df_numpy(b) * y * (1 - y) / 0.7, rtol=1e-4, atol=1e-6)
+
+
+def exact_value():
+    states = rt.reparameterization.Bernoulli.states((3,)).astype(float)
+    theta = scipy.special.expit(LOGITS)[:, None]
+    p = np.prod(np.where(states == 1, theta, 1 - theta), axis=-1)
+    return p @ f_numpy(states)
+
+
+def test_exact_is_the_sum_over_states():
+    value, _ = estimate("exact")
+    np.testing.assert_allclose(value, exact_value(), rtol=1e-5)
+
+
+def expected_value(name, seed):
+    """What each estimator reports, from the hard samples."""
+    f = f_numpy(hard_samples(STREAMS[:2], seed))
+    if name == "exact":
+        return exact_value()
+    if name == "vimco":
+        return -np.log(np.mean(np.exp(-f), axis=0))
+    return f.mean(axis=0) if name in ("rloo", "double_cv", "rodeo") else f[0]
+
+
 @pytest.mark.parametrize("name", rt.estimators.names())
 def test_value_is_untouched_by_the_gradient(name):
-    values = [estimate(name, seed=seed)[0] for seed in range(20)]
-    expected = [f_numpy(sample_of(seed)[2]) for seed in range(20)]
-    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    values = [estimate(name, seed=seed)[0] for seed in range(10)]
+    expected = [expected_value(name, seed) for seed in range(10)]
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", rt.estimators.names())
 def test_variables_inside_the_function_get_the_direct_gradient(name):
-    scale = tf.Variable(1.5)
+    scale = tf.Variable(1.0)
     with tf.GradientTape() as tape:
         value = tf.reduce_sum(rt.expectation(lambda b: scale * f_tf(b), tf.constant(LOGITS, tf.float32), name, seed=3))
-    _, z, b = sample_of(3)
-    at = relax(z, LOGITS, 0.1, "concrete") if name == "concrete" else b
-    np.testing.assert_allclose(tape.gradient(value, scale), f_numpy(at).sum(), rtol=1e-4)
+    if name == "concrete":
+        expected = f_numpy(relax(sample_of(3)[1], LOGITS, 0.1, "concrete"))
+    elif name == "vimco":
+        f = f_numpy(hard_samples(STREAMS[:2], 3))
+        expected = np.sum(scipy.special.softmax(-f, axis=0) * f, axis=0)
+    else:
+        expected = expected_value(name, 3)
+    np.testing.assert_allclose(tape.gradient(value, scale), expected.sum(), rtol=1e-4)
 
 
 def test_rebar_has_no_variance_on_a_constant():
@@ -227,14 +346,14 @@ def test_downstream_scales_have_no_gradient():
 
 def test_fixed_temperature_is_not_trained():
     estimator = rt.estimators.Rebar(temperature=0.1, learn_temperature=False)
-    estimator.build_control(3, 4)
+    estimator.build_control(SPEC)
     assert "control/log_temperature" not in [v.path for v in estimator.trainable_variables]
     assert float(estimator.temperature()) == pytest.approx(0.1)
 
 
 def test_temperature_of_an_expectation_can_be_trained_through_a_second_tape():
     estimator = rt.estimators.Rebar(temperature=0.5)
-    estimator.build_control(1, None)
+    estimator.build_control(SPEC)
     logits = tf.constant(LOGITS, tf.float32)
 
     def objective(log_temperature):
@@ -304,7 +423,7 @@ def test_control_variate_has_expectation_zero_by_enumeration():
     logits = tf.fill([n, 1], 0.4)
     family = rt.reparameterization.Bernoulli
     z = family.reparameterize(u, logits)
-    site = rt.sampling.Site(0, family, logits, u, z, family.threshold(z))
+    site = rt.sampling.Site(0, 0, family, logits, u, z, family.threshold(z))
     temperature = tf.constant(0.5)
     y = family.relax(z, logits, temperature)
     h = rebar_module.control_variate(site, tf.square(y - 0.45)[:, 0], 2.0 * (y - 0.45), y, temperature)

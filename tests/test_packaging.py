@@ -27,3 +27,12 @@ def test_wheel_carries_all_modules_and_the_type_marker(tmp_path):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert held == modules | {"rebar_tf/py.typed"}
+
+
+def test_tensorflow_probability_is_imported_only_when_used():
+    code = (
+        "import sys, rebar_tf as rt; model = rt.models.SigmoidBeliefNetwork(hidden_units=2, visible_units=3); "
+        "assert 'tensorflow_probability' not in sys.modules; model.prior(); "
+        "assert 'tensorflow_probability' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

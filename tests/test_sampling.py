@@ -8,9 +8,21 @@ import tensorflow as tf
 
 from rebar_tf import sampling
 from rebar_tf.reparameterization import Bernoulli, Categorical
-from rebar_tf.sampling import ForcedSampler, HardSampler, RelaxedSampler, StraightThroughSampler
+from rebar_tf.sampling import (
+    AntitheticSampler,
+    ForcedSampler,
+    HardSampler,
+    MeanSampler,
+    RelaxedSampler,
+    StraightThroughSampler,
+)
 
 TEMPERATURE = tf.constant(0.5)
+
+
+def relaxation(name="eq7"):
+    """What `RelaxedSampler` takes: the relaxed sample at a fixed temperature."""
+    return lambda site, z, logits: site.family.relax(z, logits, TEMPERATURE, name)
 
 
 def two_layers(scale=3.0):
@@ -90,7 +102,7 @@ def test_trace_records_the_pass():
 def test_relaxed_pass_from_the_first_layer_relaxes_both_with_their_own_noise():
     with HardSampler(0) as trace:
         two_layers()
-    with RelaxedSampler(trace, 0, TEMPERATURE):
+    with RelaxedSampler(trace, 0, relaxation()):
         first, second = two_layers()
     noise = trace.sites[1].noise
     logits = 3.0 * first - 1.0  # the second layer sees the relaxed first sample, and is not conditioned on its own
@@ -102,48 +114,81 @@ def test_relaxed_pass_from_the_first_layer_relaxes_both_with_their_own_noise():
 def test_relaxed_pass_from_the_second_layer_keeps_the_first_hard():
     with HardSampler(0) as trace:
         hard, _ = two_layers()
-    with RelaxedSampler(trace, 1, TEMPERATURE) as relaxed:
+    with RelaxedSampler(trace, 1, relaxation()) as relaxed:
         first, second = two_layers()
         f = tf.reduce_sum(first, 1) + tf.reduce_sum(second**2, 1)
     np.testing.assert_array_equal(first, hard)
-    np.testing.assert_allclose(relaxed.gradient(f), 2.0 * second, rtol=1e-6)
+    np.testing.assert_allclose(relaxed.gradients(f)[1], 2.0 * second, rtol=1e-6)
 
 
 def test_gradient_of_the_relaxed_pass_goes_through_later_layers():
     with HardSampler(0) as trace:
         two_layers()
-    with RelaxedSampler(trace, 0, TEMPERATURE, "concrete") as relaxed:
+    with RelaxedSampler(trace, 0, relaxation("concrete")) as relaxed:
         _, second = two_layers()
         f = tf.reduce_sum(second, 1)
     expected = second * (1.0 - second) / TEMPERATURE * 3.0
-    np.testing.assert_allclose(relaxed.gradient(f), expected, rtol=1e-5)
+    np.testing.assert_allclose(relaxed.gradients(f)[0], expected, rtol=1e-5)
 
 
 def test_a_pass_that_samples_more_layers_than_the_trace_is_refused():
     with HardSampler(0) as trace:
         trace.sample(Bernoulli, tf.zeros([1, 2]), seed=1)
-    with pytest.raises(ValueError, match="more stochastic layers"), RelaxedSampler(trace, 0, TEMPERATURE):
+    with pytest.raises(ValueError, match="more stochastic layers"), RelaxedSampler(trace, 0, relaxation()):
         two_layers()
 
 
 def test_an_objective_without_derivative_is_named():
     with HardSampler(0) as trace:
         two_layers()
-    with RelaxedSampler(trace, 0, TEMPERATURE) as relaxed:
+    with RelaxedSampler(trace, 0, relaxation()) as relaxed:
         first, _ = two_layers()
         f = tf.reduce_sum(tf.round(tf.stop_gradient(first)), 1)
-    with pytest.raises(ValueError, match=r"no derivative.*reinforce or nvil"):
-        relaxed.gradient(f)
+    with pytest.raises(ValueError, match=r"no derivative.*reinforce, nvil, rloo"):
+        relaxed.gradients(f)
 
 
 def test_straight_through_has_hard_values_and_the_derivative_of_the_mean():
     logits = tf.constant([[0.3, -0.8]])
-    with tf.GradientTape() as tape, StraightThroughSampler(0) as sampler:
+    with tf.GradientTape() as tape, StraightThroughSampler(0, lambda site: site.family.mean(site.logits)) as sampler:
         tape.watch(logits)
         sample = sampler.sample(Bernoulli, logits, seed=1)
     assert set(np.round(sample.numpy().ravel(), 6)) <= {0.0, 1.0}
     theta = tf.sigmoid(logits)
     np.testing.assert_allclose(tape.gradient(sample, logits), theta * (1 - theta), rtol=1e-5)
+
+
+def test_derivatives_of_several_layers_are_total():
+    """The first layer's derivative goes through the second one, which is listed too."""
+    with HardSampler(0) as trace:
+        two_layers()
+    with RelaxedSampler(trace, 0, relaxation("concrete")) as relaxed:
+        first, second = two_layers()
+        f = tf.reduce_sum(first**2, 1) + tf.reduce_sum(second**2, 1)
+    by_first, by_second = relaxed.gradients(f)
+    np.testing.assert_allclose(by_second, 2.0 * second, rtol=1e-5)
+    expected = 2.0 * first + by_second * second * (1.0 - second) / TEMPERATURE * 3.0
+    np.testing.assert_allclose(by_first, expected, rtol=1e-5)
+
+
+def test_mean_pass_outputs_the_means():
+    with MeanSampler():
+        first, second = two_layers()
+    np.testing.assert_allclose(first, tf.sigmoid([[0.3, -0.8]]), rtol=1e-6)
+    np.testing.assert_allclose(second, tf.sigmoid(3.0 * first - 1.0), rtol=1e-6)
+
+
+def test_antithetic_pass_turns_the_noise_of_one_layer():
+    with HardSampler(0) as trace:
+        hard, _ = two_layers()
+    with AntitheticSampler(trace, 0):
+        first, second = two_layers()
+    sites = trace.sites
+    np.testing.assert_array_equal(first, Bernoulli.threshold(-sites[0].z + 2 * sites[0].logits))
+    later = Bernoulli.reparameterize(sites[1].noise, 3.0 * first - 1.0)
+    np.testing.assert_array_equal(second, Bernoulli.threshold(later))
+    with AntitheticSampler(trace, 1):
+        np.testing.assert_array_equal(two_layers()[0], hard)
 
 
 def test_forced_sampler_adds_up_the_log_probability():

@@ -3,104 +3,111 @@
 Each check rejects an unbiased estimator with probability 1e-4, over all coordinates of all variables together, and the
 seeds are fixed. It also asserts its own power: a bias of the stated fraction of a variable's largest gradient entry
 would be seen with probability 0.99.
+
+The whole registry runs with 1, 2 and 3 layers of both families: two layers under XLA, where a check is mostly
+compilation, and the others outside of it; eagerly through `expectation`; and, marked slow, all in both at ten times the
+samples.
 """
+
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_models import (
+    BIASED,
+    NETWORKS,
+    UNBIASED,
+    belief_network,
+    chain_network,
+    check,
+    randomize_control,
+    require_unbiased,
+    serving,
+)
 
 import rebar_tf as rt
-from rebar_tf.estimators import Estimate, Rebar
+from rebar_tf import reparameterization
+from rebar_tf.estimators import Estimate, Rebar, multi_sample
 from rebar_tf.estimators import rebar as rebar_module
+from rebar_tf.estimators import relax as relax_module
+from rebar_tf.estimators import rodeo as rodeo_module
 from rebar_tf.reparameterization import per_unit
 from rebar_tf.sampling import RelaxedSampler, Site
 
-UNBIASED = [name for name in rt.estimators.names() if rt.estimators.get(name).unbiased]
-BIASED = [name for name in rt.estimators.names() if not rt.estimators.get(name).unbiased]
 
-
-def belief_network(estimator, num_layers, seed=0, scale=1.0):
-    """A small network with random weights, biases and control-variate scales, and a batch of repeated inputs."""
-    model = rt.models.SigmoidBeliefNetwork(
-        num_layers=num_layers, hidden_units=3, visible_units=5, seed=seed, estimator=estimator
+def registry(names):
+    """Every name with every family that it serves."""
+    return pytest.mark.parametrize(
+        ("name", "family"), [(name, family) for family in NETWORKS for name in serving(names, family)]
     )
-    rng = np.random.default_rng(seed)
-    for variable in model.model_variables:
-        variable.assign(rng.normal(scale=scale, size=variable.shape))
-    if hasattr(model.estimator, "raw_eta"):
-        model.estimator.raw_eta.assign(rng.normal(size=model.estimator.raw_eta.shape))
-    return model, np.repeat(rng.integers(0, 2, (4, 5)), 32, axis=0).astype(np.float32)
-
-
-def functional_model(estimator):
-    """Two stochastic layers of other values and widths, a nonlinear segment.
-
-    The loss sees the first layer too.
-    """
-    x = keras.Input((3,))
-    first = rt.layers.StochasticBinary(estimator, values=(0, 1), seed=1)(keras.layers.Dense(4)(x))
-    hidden = keras.layers.Dense(3, activation="tanh")(first)
-    second = rt.layers.StochasticBinary(estimator, seed=2)(keras.layers.Dense(2)(hidden))
-    model = rt.StochasticModel(x, keras.layers.Dense(2, activation="tanh")(keras.layers.Concatenate()([first, second])))
-    model.compile(optimizer=rt.optimizers.Adam(1e-3), loss="mse")
-    rng = np.random.default_rng(0)
-    for variable in model.model_variables:
-        variable.assign(rng.normal(size=variable.shape))
-    x, y = rng.normal(size=(4, 3)), rng.normal(size=(4, 2))
-    return model, *(np.repeat(t, 32, axis=0).astype(np.float32) for t in (x, y))
-
-
-def require_unbiased(report, detectable):
-    assert report.detectable < detectable, f"the check has too little power\n{report}"
-    assert report.unbiased, f"biased\n{report}"
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("name", UNBIASED)
-def test_unbiased_in_every_variable(name, num_layers):
-    model, x = belief_network(name, num_layers)
-    require_unbiased(rt.testing.check_unbiased(model, x, num_estimates=4000), detectable=0.25)
+@registry(UNBIASED)
+def test_unbiased_in_every_variable(name, family, num_layers):
+    report = check(*NETWORKS[family](name, num_layers), jit_compile=num_layers == 2)
+    require_unbiased(report, detectable=0.3)
 
 
-@pytest.mark.parametrize("name", UNBIASED)
-def test_unbiased_in_a_functional_model(name):
-    model, x, y = functional_model(name)
-    require_unbiased(rt.testing.check_unbiased(model, x, y, num_estimates=4000), detectable=0.25)
+@pytest.mark.slow
+@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@registry(UNBIASED)
+def test_unbiased_at_ten_times_the_samples(name, family, num_layers, jit_compile):
+    report = check(*NETWORKS[family](name, num_layers), num_estimates=2500, jit_compile=jit_compile)
+    require_unbiased(report, detectable=0.1)
 
 
-@pytest.mark.parametrize("name", UNBIASED)
-def test_unbiased_expectation(name):
-    model = rt.testing.expectation_model(lambda b: (tf.reduce_sum(b, 1) - 0.45) ** 2, [0.3, -1.0, 1.5], name)
-    require_unbiased(rt.testing.check_unbiased(model, np.zeros([256, 1], np.float32), num_estimates=2000), 0.1)
+@pytest.mark.parametrize("name", serving(UNBIASED, "bernoulli"))
+def test_unbiased_where_the_loss_sees_the_last_layer_only(name):
+    require_unbiased(check(*chain_network(name), jit_compile=False), detectable=0.5)
 
 
-@pytest.mark.parametrize("name", UNBIASED)
-def test_unbiased_outside_of_xla(name):
-    model, x = belief_network(name, 2)
-    require_unbiased(rt.testing.check_unbiased(model, x, num_estimates=1000, jit_compile=False), detectable=0.5)
+@registry(UNBIASED)
+def test_unbiased_expectation(name, family):
+    """Eagerly; each row is an estimate."""
+    estimator, rows = rt.estimators.get(name), 50_000
+    kind = {"bernoulli": reparameterization.Bernoulli, "categorical": reparameterization.Categorical}[family]
+    rng = np.random.default_rng(0)
+    logits, weights = (tf.constant(rng.normal(size=[2, 3]), tf.float32) for _ in range(2))
+    context = tf.constant(rng.normal(size=[rows, 2]), tf.float32)
+
+    def fn(b):
+        return tf.square(tf.reduce_sum(b * weights, axis=[1, 2]) - 0.45)
+
+    def gradients(rows):
+        at = tf.repeat(logits[tf.newaxis], rows, axis=0)
+        with tf.GradientTape() as tape:
+            tape.watch(at)
+            value = rt.expectation(fn, at, estimator, family=family, seed=0, context=context[:rows])
+        return tape.gradient(value, at).numpy().astype(np.float64)
+
+    gradients(1)  # creates the control variables
+    randomize_control(estimator.trainable_variables)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        states = tf.constant(kind.states((2, 3)))
+        target = estimator.exact_target(fn(states)[:, tf.newaxis], kind.log_prob(states, logits)[:, tf.newaxis])
+    exact = tape.gradient(target, logits).numpy().astype(np.float64)
+    estimates = gradients(rows)
+    error = estimates.std(axis=0, ddof=1) / np.sqrt(rows)
+    report = rt.testing.BiasReport(["logits"], [exact], [estimates.mean(axis=0)], [error], rows, 1e-4, 0.99)
+    require_unbiased(report, detectable=0.3)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 3.0])
 @pytest.mark.parametrize("relaxation", ["eq7", "concrete"])
 def test_rebar_is_unbiased_at_any_temperature(temperature, relaxation):
-    model, x = belief_network(Rebar(temperature, learn_temperature=False, relaxation=relaxation), 2)
-    require_unbiased(rt.testing.check_unbiased(model, x, num_estimates=4000), detectable=0.4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("name", UNBIASED)
-def test_unbiased_at_ten_times_the_samples(name, num_layers):
-    model, x = belief_network(name, num_layers)
-    require_unbiased(rt.testing.check_unbiased(model, x, num_estimates=40_000), detectable=0.1)
+    network = belief_network(Rebar(temperature, learn_temperature=False, relaxation=relaxation), 2)
+    require_unbiased(check(*network, jit_compile=False), detectable=0.3)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("name", BIASED)
-def test_biased_estimators_are_shown_biased(name, num_layers):
-    model, x = belief_network(name, num_layers)
-    report = rt.testing.check_unbiased(model, x, num_estimates=2000)
+@registry(BIASED)
+def test_biased_estimators_are_shown_biased(name, family, num_layers):
+    report = check(*NETWORKS[family](name, num_layers), jit_compile=False)
     assert report.max_abs_z > 2 * report.threshold, report
 
 
@@ -118,13 +125,9 @@ class Twin(Rebar):
         trace, f = self.hard_pass(objective, step)
         estimate = Estimate(value=f, direct=f, sites=list(trace.sites))
         for site in trace:
-            with RelaxedSampler(trace, site.index, self.temperature(), self.relaxation) as relaxed:
-                f_relaxed = objective()
-            derivative = relaxed.gradient(f_relaxed)
+            f_relaxed, (relaxed,), (derivative,) = self.relaxed_objective(objective, trace, [site])
             estimate.plain.append(per_unit(f, site.score) * site.score)
-            estimate.variate.append(
-                self.broken_variate(site, f_relaxed, derivative, relaxed.relaxed, self.temperature())
-            )
+            estimate.variate.append(self.broken_variate(site, f_relaxed, derivative, relaxed, self.temperature()))
         return estimate
 
     def broken_variate(self, site, f_relaxed, derivative, relaxed, temperature):
@@ -163,55 +166,149 @@ BREAKS = [
 ]
 
 
-def test_the_twin_without_a_break_passes():
-    model, x = belief_network(Twin(), 2)
-    require_unbiased(rt.testing.check_unbiased(model, x, num_estimates=4000), detectable=0.25)
+@pytest.mark.parametrize("family", NETWORKS)
+def test_the_twin_without_a_break_passes(family):
+    require_unbiased(check(*NETWORKS[family](Twin(), 2), jit_compile=False), detectable=0.3)
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize(("family", "num_layers"), [("bernoulli", 1), ("bernoulli", 2), ("categorical", 2)])
 @pytest.mark.parametrize("broken", BREAKS)
-def test_broken_twins_are_rejected(broken, num_layers):
-    model, x = belief_network(Twin(broken), num_layers)
-    report = rt.testing.check_unbiased(model, x, num_estimates=4000)
+def test_broken_twins_are_rejected(broken, family, num_layers):
+    report = check(*NETWORKS[family](Twin(broken), num_layers), jit_compile=False)
     assert not report.unbiased, report
 
 
-class RecordingSampler(RelaxedSampler):
-    """Remembers the relaxed layers after the first, as the pass saw them."""
+def twin(parent, break_name, patch=None, **attributes):
+    """A subclass with other attributes, or whose estimates are made with one function of the library replaced."""
+    parent = type(rt.estimators.get(parent))
+    if patch is not None:
 
-    def sample(self, family, logits, seed):
-        site = self.trace.sites[self._next]
-        relaxed = super().sample(family, logits, seed)
-        self.later = Site(site.index, family, logits, site.noise, family.reparameterize(site.noise, logits), relaxed)
-        return relaxed
+        def estimate(self, *args):
+            with mock.patch.object(*patch):
+                return parent.estimate(self, *args)
+
+        attributes["estimate"] = estimate
+    cls = type(f"{parent.__name__}: {break_name}", (parent,), {"__module__": __name__, **attributes})
+    return keras.saving.register_keras_serializable("tests")(cls)
+
+
+def without_derivative(networks, group, relax, frozen=False):
+    value, relaxed, (derivative,) = LEARNED_OBJECTIVE(networks, group, relax, frozen)
+    return value, relaxed, [tf.zeros_like(derivative)]
+
+
+def with_relaxed_z(self, objective, trace, group):
+    """The relaxed pass's z in place of the hard pass's: the same in the first layer only."""
+    seen = []
+
+    def relax(site, z, logits):
+        seen.append(z)
+        return type(self).relax(self, site, z, logits)
+
+    with RelaxedSampler(trace, 0, relax) as relaxed:
+        f_relaxed = objective()
+    for site, z in zip(group, seen, strict=True):
+        site.z = z
+    return f_relaxed, relaxed.outputs, relaxed.gradients(f_relaxed)
+
+
+LEARNED_OBJECTIVE = relax_module.learned_objective
+NO_CORRECTION = (reparameterization.Bernoulli, "mean_vjp", lambda cotangent, logits: tf.zeros_like(logits))
+TWINS = [
+    twin("arm", "twice the weight", weight=lambda self, site, other: 2.0 * (site.noise - 0.5)),
+    twin("arm", "sample as weight", weight=lambda self, site, other: site.sample - 0.5),
+    twin("disarm", "no sigmoid", weight=lambda self, site, other: 0.5 * (site.sample - other)),
+    twin(
+        "disarm",
+        "logits for their size",
+        weight=lambda self, site, other: 0.5 * (site.sample - other) * tf.sigmoid(site.logits),
+    ),
+    twin(
+        "rloo",
+        "own sample in the baseline",
+        (multi_sample, "mean_of_others", lambda f: tf.zeros_like(f) + tf.reduce_mean(f, 0)),
+    ),
+    twin(
+        "rloo",
+        "sum over the samples",
+        scored=lambda self, traces, signals: rt.estimators.Rloo.scored(self, traces, 2.0 * signals),
+    ),
+    twin("vimco", "no score of the density", score_in_density=False),
+    twin(
+        "vimco",
+        "twice the signal",
+        scored=lambda self, traces, signals: rt.estimators.Vimco.scored(self, traces, 2.0 * signals),
+    ),
+    twin("double_cv", "no correction", NO_CORRECTION),
+    twin("muprop", "no correction", NO_CORRECTION),
+    twin("relax", "no derivative of the network", (relax_module, "learned_objective", without_derivative)),
+    twin("lax", "no derivative of the network", (relax_module, "learned_objective", without_derivative)),
+    twin(
+        "rodeo",
+        "probability of the drawn value",
+        (
+            rodeo_module,
+            "expected_flip",
+            lambda site: (1.0 - 2.0 * site.sample) * tf.sigmoid((2.0 * site.sample - 1.0) * site.logits),
+        ),
+    ),
+    twin(
+        "rodeo",
+        "score as before the flip",
+        (
+            rodeo_module,
+            "stein_of_score",
+            lambda site, flip, value, slope: per_unit(tf.reduce_sum(flip * slope, 1), flip) * site.score / 3.0,
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("broken", TWINS, ids=lambda cls: cls.__name__)
+def test_broken_twins_of_the_others_are_rejected(broken):
+    report = check(*belief_network(broken(), 2), jit_compile=False)
+    assert not report.unbiased, report
+
+
+CoupledTwin = twin("rebar", "relaxed z", relaxed_objective=with_relaxed_z)
+
+
+def test_coupling_the_relaxed_z_is_rejected_beyond_the_first_layer():
+    report = check(*belief_network(CoupledTwin(rule="coupled"), 2), jit_compile=False)
+    biased = {
+        name.split("/")[0] for name, z in zip(report.names, report.z, strict=True) if np.abs(z).max() > report.threshold
+    }
+    assert biased == {"encoder_0", "encoder_1"} or biased == {"encoder_1"}, report
 
 
 @keras.saving.register_keras_serializable("tests")
 class ConditionsLaterLayers(Rebar):
-    """The rule of the paper's released code.
-
-    Later layers are conditioned on their samples too, without their score term.
-    """
+    """The rule of the paper's released code: later layers conditioned on their samples too, without their score."""
 
     def estimate(self, objective, step, context=None):
         estimate = super().estimate(objective, step, context)
-        temperature = self.temperature()
         trace = rt.sampling.HardSampler(step)
-        trace.sites = estimate.sites[:2]
-        with RecordingSampler(trace, 0, temperature, self.relaxation) as relaxed:
+        trace.sites = list(estimate.sites)
+        seen = {}
+
+        def relax(site, z, logits):
+            seen[site.index] = (z, logits)
+            return self.relax(site, z, logits)
+
+        with RelaxedSampler(trace, 0, relax) as relaxed:
             f_relaxed = objective()
-        later = relaxed.later
-        to_z = later.family.relaxation_vjp(relaxed._tape.gradient(f_relaxed, later.sample), later.sample, temperature)
-        residual = later.family.coupled_residual_vjp(to_z, later.z, later.family.threshold(later.z), later.logits)
-        estimate.sites = [*estimate.sites, later]
+        z, logits = seen[1]
+        site = trace.sites[1]
+        to_z = site.family.relaxation_vjp(relaxed.gradients(f_relaxed, 1)[0], relaxed.outputs[1], self.temperature())
+        residual = site.family.coupled_residual_vjp(to_z, z, site.family.threshold(z), logits)
+        estimate.sites = [*estimate.sites, Site(2, 1, site.family, logits, site.noise, z, site.sample)]
         estimate.plain.append(tf.zeros_like(residual))
         estimate.variate.append(residual)
         return estimate
 
 
 def test_conditioning_later_layers_is_rejected_in_the_second_layer():
-    model, x = belief_network(ConditionsLaterLayers(), 2)
-    report = rt.testing.check_unbiased(model, x, num_estimates=4000)
+    report = check(*belief_network(ConditionsLaterLayers(), 2), jit_compile=False)
     second = [np.abs(z).max() for name, z in zip(report.names, report.z, strict=True) if name.startswith("encoder_1/")]
     assert min(second) > 2 * report.threshold, report
 
@@ -219,10 +316,10 @@ def test_conditioning_later_layers_is_rejected_in_the_second_layer():
 def test_a_report_states_its_error_rate_and_power():
     model = rt.testing.expectation_model(lambda b: b[:, 0], [0.0], "reinforce")
     report = rt.testing.check_unbiased(model, np.zeros([64, 1], np.float32), num_estimates=400)
-    assert report.threshold == pytest.approx(3.89, abs=0.01)  # the two-sided normal quantile of 1e-4
+    assert report.threshold == pytest.approx(3.93, abs=0.01)  # the two-sided quantile of 1e-4, 399 degrees of freedom
     assert report.exact[0] == pytest.approx(0.25)
     error = report.standard_error[0][0]
-    assert report.detectable == pytest.approx((3.89 + 2.33) * error / 0.25, rel=0.01)
+    assert report.detectable == pytest.approx((3.93 + 2.33) * error / 0.25, rel=0.01)
     assert error == pytest.approx(np.sqrt(0.0625 / (64 * 400)), rel=0.2)  # b (b - 1/2) is 0 or 1/2
 
 
@@ -230,11 +327,12 @@ def test_the_stated_false_alarm_rate_holds():
     """At a rate of one half, about half of many independent checks of an unbiased estimator must fail, not none."""
     model = rt.testing.expectation_model(lambda b: (b[:, 0] - 0.45) ** 2, [0.3], "reinforce")
     x = np.zeros([64, 1], np.float32)
-    alarms = sum(not rt.testing.check_unbiased(model, x, num_estimates=50, false_alarm=0.5).unbiased for _ in range(40))
+    settings = dict(num_estimates=50, false_alarm=0.5, jit_compile=False)
+    alarms = sum(not rt.testing.check_unbiased(model, x, **settings).unbiased for _ in range(40))
     assert 6 <= alarms <= 34  # 1e-5 of the binomial law on each side
 
 
 def test_enumeration_refuses_too_many_units():
     model = rt.testing.expectation_model(lambda b: tf.reduce_sum(b, 1), np.zeros(13), "reinforce")
-    with pytest.raises(ValueError, match=r"at most 12.*13"):
+    with pytest.raises(ValueError, match=r"at most 4096 joint states.*8192"):
         rt.testing.exact_gradients(model, np.zeros([2, 1], np.float32))

@@ -15,7 +15,17 @@ if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they
 
     import rebar_tf as rt
 
-_ESTIMATOR_FLAGS = ("temperature", "learn_temperature")
+# Handed to the estimator where its constructor takes them.
+_ESTIMATOR_FLAGS = (
+    "temperature",
+    "learn_temperature",
+    "temperature_per_layer",
+    "relaxation",
+    "rule",
+    "every",
+    "eta",
+    "num_samples",
+)
 
 
 def load_dataset(settings: dict[str, Any]) -> rt.datasets.Dataset:

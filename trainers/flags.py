@@ -38,6 +38,16 @@ define_integer("hidden_units", 200, "Units of each stochastic layer, and of each
 flags.DEFINE_string("estimator", "rebar", "Gradient estimator. Accepted: {estimators}.")
 define_positive("temperature", None, "Temperature of the relaxation at the start. Unset: the estimator's own default.")
 define_boolean("learn_temperature", None, "Whether the temperature is trained. Unset: the estimator's own default.")
+define_boolean("temperature_per_layer", None, "Whether each stochastic layer has a temperature of its own.")
+flags.DEFINE_string("relaxation", None, "Relaxation of the samples. Accepted: eq7, concrete.")
+flags.DEFINE_string(
+    "rule", None, "How rebar treats several layers. Accepted: n_pass, coupled, hybrid, q_function. Unset: n_pass."
+)
+define_integer("every", None, "Layers in a group of the rule hybrid.")
+flags.DEFINE_string(
+    "eta", None, "What has a control-variate scale of its own. Accepted: shared, variable, unit. Unset: variable."
+)
+define_integer("num_samples", None, "Samples an example of the estimators that compare several.", low=2)
 define_positive(
     "learning_rate",
     3e-4,

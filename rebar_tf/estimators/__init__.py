@@ -7,7 +7,7 @@ import pkgutil
 
 import keras
 
-from rebar_tf.estimators.base import BaselineEstimator, Estimate, Estimator, Objective, evaluate
+from rebar_tf.estimators.base import BaselineEstimator, ControlSpec, Estimate, Estimator, Objective, evaluate
 
 _registry: dict[str, type[Estimator]] = {}
 
@@ -69,6 +69,7 @@ _register_all()
 
 __all__ = [
     "BaselineEstimator",
+    "ControlSpec",
     "Estimate",
     "Estimator",
     "Objective",

@@ -46,9 +46,12 @@ class Estimate:
             return None
         return _chain_surrogates(tf.zeros_like(self.value), self.sites, self.variate)
 
-    def loss(self, eta: tf.Tensor | None) -> tf.Tensor:
-        """`[batch]` surrogate with the control variate at one scale for all variables, None where there is none."""
-        return self.plain_loss() if eta is None else self.plain_loss() + eta * self.variate_loss()
+    def loss(self, eta: tf.Tensor | float = 1.0) -> tf.Tensor:
+        """`[batch]` surrogate with the control variate, where there is one, at scale eta."""
+        if not self.variate:
+            return self.plain_loss()
+        total = [plain + eta * variate for plain, variate in zip(self.plain, self.variate, strict=True)]
+        return _chain_surrogates(self._valued_direct(), self.sites, total)
 
     def _valued_direct(self) -> tf.Tensor:
         """The direct gradient's tensor, with the value of f at the hard samples."""
@@ -59,6 +62,25 @@ def _chain_surrogates(loss: tf.Tensor, sites: list[Site], cotangents: list[tf.Te
     for site, cotangent in zip(sites, cotangents, strict=True):
         loss = surrogate_loss(loss, site.logits, cotangent)
     return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlSpec:
+    """What an estimator must know of a model to create its own variables.
+
+    Attributes:
+        variable_shapes: of the model's trainable variables, in their order.
+        layer_shapes: of one example's sample, for each stochastic layer, in their order.
+        families: of the stochastic layers.
+        context_size: length of the baseline's input; None for no baseline.
+        seed: integer for initial weights; None draws one.
+    """
+
+    variable_shapes: tuple[tuple[int, ...], ...]
+    layer_shapes: tuple[tuple[int, ...], ...]
+    families: tuple[type, ...]
+    context_size: int | None = None
+    seed: int | None = None
 
 
 class Estimator(keras.layers.Layer):
@@ -77,18 +99,14 @@ class Estimator(keras.layers.Layer):
     evaluations: str = "1"  # of the objective, in n, the number of stochastic layers
     needs_derivative: bool = False  # of the objective with respect to the samples
     minimizes_variance: bool = False  # trains its variables on the squared estimate
+    families: tuple[str, ...] = ("bernoulli", "categorical")
 
     def __init__(self, name: str = "control", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", **kwargs})  # float32 under any mixed-precision policy
 
-    def build_control(self, num_variables: int, context_size: int | None, seed: int | None = None) -> None:
-        """Creates the estimator's variables.
-
-        Args:
-            num_variables: how many variables of the model may have a control-variate scale of their own.
-            context_size: length of the baseline's input; None for no baseline.
-            seed: integer for initial weights; None draws one.
-        """
+    def build_control(self, spec: ControlSpec) -> None:
+        """Creates the estimator's variables, once; ValueError for a family that it does not serve."""
+        self.check_families(spec.families)
         if self.built:
             return
         # int64: a 32-bit integer variable lives on the host, out of reach of a program compiled for a GPU.
@@ -96,12 +114,26 @@ class Estimator(keras.layers.Layer):
         self.evaluation_step = self.add_weight(
             shape=(), dtype="int64", initializer="zeros", trainable=False, name="evaluation_step"
         )
-        self.seed = seed
-        self.build_variables(num_variables, context_size)
+        with keras.name_scope(
+            self.name, caller=self
+        ):  # so that the variables of sublayers, too, are found under this name
+            self.build_variables(spec)
         self.built = True
 
-    def build_variables(self, num_variables: int, context_size: int | None) -> None:
+    def build_variables(self, spec: ControlSpec) -> None:
         """Creates what a subclass trains; by default nothing."""
+
+    def check_families(self, families: tuple[type, ...]) -> None:
+        """ValueError if a stochastic layer is of a family that this estimator does not serve."""
+        for family in families:
+            if family.name not in self.families:
+                from rebar_tf import estimators  # the registry, which imports this module
+
+                able = [name for name in estimators.names() if family.name in estimators.get(name).families]
+                raise ValueError(
+                    f"Estimator {self.estimator_name!r} serves {' and '.join(self.families)} units only. "
+                    f"Received: {family.name} units, which {', '.join(able)} would do"
+                )
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         """Runs the passes of one estimate.
@@ -116,23 +148,25 @@ class Estimator(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def eta(self) -> tf.Tensor | None:
-        """`[num_variables]` control-variate scales, one for each variable of the model.
+    def exact_target(self, f: tf.Tensor, log_p: tf.Tensor) -> tf.Tensor:
+        """What the estimate is unbiased for, `[batch]`, from f and `log p` of all states, `[states, batch]`."""
+        return tf.reduce_sum(tf.exp(log_p) * f, axis=0)
 
-        None without control variate.
-        """
-        return None
+    def eta(self, variable: int) -> tf.Tensor:
+        """The control-variate scale of the model's trainable variable of that index: a scalar, or one a unit."""
+        raise NotImplementedError
 
     def diagnostics(self) -> dict[str, tf.Tensor]:
         """Scalars worth watching, by name: the temperature, say."""
         return {}
 
-    def hard_pass(self, objective: Objective, step: tf.Tensor) -> tuple[HardSampler, tf.Tensor]:
+    def hard_pass(
+        self, objective: Objective, step: tf.Tensor, stream: int = 0, score_in_density: bool = False
+    ) -> tuple[HardSampler, tf.Tensor]:
         """The hard samples, as a trace, and f there: `[batch]`, with its direct gradient."""
-        with HardSampler(step) as trace:
+        with HardSampler(step, stream, score_in_density) as trace:
             value = evaluate(objective)
-        if not trace.sites:
-            raise ValueError("The objective ran no stochastic layer; there is nothing to estimate a gradient through.")
+        check_trace(trace)
         return trace, value
 
 
@@ -141,17 +175,23 @@ class BaselineEstimator(Estimator):
 
     baseline: InputDependentBaseline | None = None
 
-    def build_variables(self, num_variables: int, context_size: int | None) -> None:
-        if context_size is not None:
-            self.baseline = InputDependentBaseline(seed=self.seed, name="baseline")
-            with keras.name_scope(self.name):  # so that the baseline's variables, too, are found under this name
-                self.baseline.build((None, context_size))
+    def build_variables(self, spec: ControlSpec) -> None:
+        super().build_variables(spec)
+        if spec.context_size is not None:
+            self.baseline = InputDependentBaseline(seed=spec.seed, name="baseline")
+            self.baseline.build((None, spec.context_size))
 
     def predict_baseline(self, context: tf.Tensor | None) -> tf.Tensor | float:
         """`[batch]` baselines; 0 where there is no context to compute them from."""
         if self.baseline is None or context is None:
             return 0.0
         return self.baseline(context)
+
+
+def check_trace(trace: HardSampler) -> None:
+    """ValueError if a hard pass met no stochastic layer."""
+    if not trace.sites:
+        raise ValueError("The objective ran no stochastic layer; there is nothing to estimate a gradient through.")
 
 
 def evaluate(objective: Objective) -> tf.Tensor:

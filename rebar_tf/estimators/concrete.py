@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from rebar_tf.estimators.base import Estimate, Objective, evaluate
 from rebar_tf.estimators.temperature import RelaxingEstimator
-from rebar_tf.sampling import RelaxedSampler
 
 
 class Concrete(RelaxingEstimator):
@@ -42,11 +41,12 @@ class Concrete(RelaxingEstimator):
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f = self.hard_pass(objective, step)
-        with RelaxedSampler(trace, 0, self.temperature(), self.relaxation):
+        with self.relaxed_pass(trace) as relaxed:
             f_relaxed = evaluate(objective)
+        relaxed.gradients(f_relaxed)  # refuses an objective without derivative
         return Estimate(value=tf.stop_gradient(f), direct=f_relaxed)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["learn_temperature"]
+        del config["learn_temperature"], config["temperature_per_layer"]
         return config

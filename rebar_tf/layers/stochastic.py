@@ -6,11 +6,12 @@ import random
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rebar_tf import estimators, sampling
 from rebar_tf.random import uniform
-from rebar_tf.reparameterization import Bernoulli
+from rebar_tf.reparameterization import Bernoulli, Categorical
 
 INFERENCE_MODES = ("sample", "mode", "mean")
 
@@ -43,16 +44,19 @@ class StochasticLayer(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.draws = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="draws")
+        self.index = 0  # among the stochastic layers of a model, which sets it
+        self.sample_shape = self.split_shape(tuple(input_shape))[1:]
 
     def make_estimator(self) -> estimators.Estimator:
         """A new estimator of the layer's kind and configuration."""
         return estimators.get(self.estimator_config)
 
     def call(self, logits: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        logits = self.family.check_logits(tf.convert_to_tensor(logits))
+        shape = sampling.static_or_dynamic_shape(logits)
+        logits = self.family.check_logits(self.split(tf.convert_to_tensor(logits)))
         sampler = sampling.current()
         if sampler is not None:
-            sample = sampler.sample(self.family, logits, self.seed)
+            sample = sampler.sample(self.family, logits, self.seed, self.index)
         elif training:
             raise ValueError(
                 f"Layer {self.name!r} samples discrete units, and this model would train without a gradient estimate "
@@ -61,7 +65,7 @@ class StochasticLayer(keras.layers.Layer):
             )
         else:
             sample = self._infer(logits)
-        return tf.cast(self.encode(sample), self.compute_dtype)
+        return tf.cast(tf.reshape(self.encode(sample), shape), self.compute_dtype)
 
     def _infer(self, logits: tf.Tensor) -> tf.Tensor:
         if self.inference == "mean":
@@ -71,6 +75,14 @@ class StochasticLayer(keras.layers.Layer):
         step = self.draws.assign_add(1)
         noise = uniform(sampling.static_or_dynamic_shape(logits), step, self.seed)
         return self.family.threshold(self.family.reparameterize(noise, logits))
+
+    def split(self, logits: tf.Tensor) -> tf.Tensor:
+        """The layer's input in the shape that its family takes."""
+        return logits
+
+    def split_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape that `split` gives an input of that shape."""
+        return shape
 
     def encode(self, sample: tf.Tensor) -> tf.Tensor:
         """The layer's output values from a hard or relaxed sample of its family."""
@@ -144,3 +156,67 @@ class StochasticBinary(StochasticLayer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "values": self.values}
+
+
+@keras.saving.register_keras_serializable("rebar_tf")
+class StochasticCategorical(StochasticLayer):
+    """Categorical stochastic variables with an unbiased gradient, one-hot: `b ~ Categorical(softmax(logits))`.
+
+    Args:
+        num_classes: of each variable, 2 or more.
+        estimator: a name of `rebar_tf.estimators.names()` or an `Estimator`; the same for all layers of a model.
+        inference: what `predict` and plain calls output: `"sample"`, `"mode"` or `"mean"`.
+        seed: integer; None draws one, from Python's generator as Keras does, so `keras.utils.set_random_seed` governs
+            it.
+
+    Call arguments:
+        logits: `[batch, variables * num_classes]` or `[batch, ..., num_classes]`: the last axis holds the classes of
+            any number of variables, one after the other. Any float dtype; computed in float32.
+        training: whether the call is part of training.
+
+    Returns:
+        One-hot samples shaped like the logits, in the layer's compute dtype.
+
+    Raises:
+        ValueError: for an unknown estimator or inference mode, `num_classes` below 2, a last axis that is not a
+            multiple of it, logits of rank below 2, and for training outside of a model that estimates the gradient.
+
+    Example:
+    >>> import keras, rebar_tf as rt
+    >>> x = keras.Input((784,))
+    >>> b = rt.layers.StochasticCategorical(num_classes=10)(keras.layers.Dense(20 * 10)(x))  # 20 variables
+    >>> model = rt.StochasticModel(x, keras.layers.Dense(784)(b))
+
+    Reference: Tucker et al. 2017, appendix C.
+    """
+
+    family = Categorical
+
+    def __init__(
+        self,
+        num_classes: int,
+        estimator: str | estimators.Estimator = "rebar",
+        inference: str = "sample",
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(estimator, inference, seed, **kwargs)
+        if not isinstance(num_classes, (int, np.integer)) or num_classes < 2:
+            raise ValueError(f"`num_classes` must be an integer of 2 or more. Received: num_classes={num_classes!r}")
+        self.num_classes = int(num_classes)
+
+    def split(self, logits: tf.Tensor) -> tf.Tensor:
+        shape = self.split_shape(tuple(logits.shape))
+        split = tf.reshape(logits, tf.concat([tf.shape(logits)[:-1], shape[-2:]], axis=0))
+        return tf.ensure_shape(split, shape)
+
+    def split_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        if len(shape) < 2 or shape[-1] is None or shape[-1] % self.num_classes:
+            raise ValueError(
+                "`logits` must have shape [batch, ..., units] with units a multiple of "
+                f"num_classes={self.num_classes}. Received: logits.shape={shape}"
+            )
+        return *shape[:-1], shape[-1] // self.num_classes, self.num_classes
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_classes": self.num_classes}

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.bounds import multi_sample_bound
+from rebar_tf.estimators import ControlSpec, Estimate
 from rebar_tf.layers.stochastic import StochasticLayer
 from rebar_tf.metrics import LogGradientVariance
 from rebar_tf.models.multi_step import multi_step_function
@@ -101,7 +102,17 @@ class StochasticTraining:
             )
         variables = self.trainable_variables
         estimator = layers[0].make_estimator()
-        estimator.build_control(len(variables), context_size, seed)
+        estimator.build_control(
+            ControlSpec(
+                variable_shapes=tuple(tuple(variable.shape) for variable in variables),
+                layer_shapes=tuple(layer.sample_shape for layer in layers),
+                families=tuple(layer.family for layer in layers),
+                context_size=context_size,
+                seed=seed,
+            )
+        )
+        for i, layer in enumerate(layers):
+            layer.index = i
         gradient_variance = LogGradientVariance()
         gradient_variance.build_moments(variables)
         locked = self._tracker.locked  # Keras closes a built model to new state
@@ -173,13 +184,10 @@ class StochasticTraining:
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch([variable.value for variable in variables])
                 estimate = self.estimator.estimate(objective, step, self.baseline_context(x))
-                plain_loss = tf.reduce_mean(estimate.plain_loss()) + add_losses(self.losses)
-                variate_loss = estimate.variate_loss()
-                variate_loss = None if variate_loss is None else tf.reduce_mean(variate_loss)
-            gradients = self._combine(tape, variables, plain_loss, variate_loss)
-            control_loss = estimate.control_loss
+                gradients = self._combine(tape, variables, estimate)
+            control_loss = 0.0 if estimate.control_loss is None else estimate.control_loss
             if self.estimator.minimizes_variance:
-                control_loss = mean_square(gradients)
+                control_loss += mean_square(gradients)
         values = [variable.value for variable in control]
         control_gradients = control_tape.gradient(control_loss, values) if control else []
         by_id = {id(variable): g for variable, g in zip(variables, gradients, strict=True)}
@@ -187,23 +195,34 @@ class StochasticTraining:
         return tf.reduce_mean(estimate.value) + add_losses(self.losses), outputs[0], by_id
 
     def _combine(
-        self,
-        tape: tf.GradientTape,
-        variables: list[keras.Variable],
-        plain_loss: tf.Tensor,
-        variate_loss: tf.Tensor | None,
+        self, tape: tf.GradientTape, variables: list[keras.Variable], estimate: Estimate
     ) -> list[tf.Tensor | None]:
-        """`g_k = f_k + eta_k h_k` for each variable."""
+        """`g_k = f_k + eta_k h_k` for each variable, from the surrogate losses.
+
+        Both parts are vector-Jacobian products of the layers between the variables and the stochastic units. For linear
+        ones it is cheaper to scale the cotangent first and take one product a variable; deeper ones share the products.
+        """
         values = [variable.value for variable in variables]
-        plain = tape.gradient(plain_loss, values)
-        if variate_loss is None:
+
+        def gradient(loss: tf.Tensor, sources: Any) -> Any:
+            with tape.stop_recording():
+                return tape.gradient(loss, sources)
+
+        plain = gradient(tf.reduce_mean(estimate.plain_loss()) + add_losses(self.losses), values)
+        if not estimate.variate:
             return plain
-        variate, eta = tape.gradient(variate_loss, values), self.estimator.eta()
-        scaled = [
-            None if h is None else eta[self._eta_index[id(variable)]] * h
-            for variable, h in zip(variables, variate, strict=True)
-        ]
-        return [f if h is None else h if f is None else f + h for f, h in zip(plain, scaled, strict=True)]
+        variate = gradient(tf.reduce_mean(estimate.variate_loss()), values)
+        upstream = [k for k, h in enumerate(variate) if h is not None]
+        etas = {k: self.estimator.eta(self._eta_index[id(variables[k])]) for k in upstream}
+        linear = len(upstream) <= 2 * len(estimate.sites) and all(eta.shape.rank == 0 for eta in etas.values())
+        gradients = list(plain)
+        for k in upstream:
+            if linear:
+                loss = tf.reduce_mean(estimate.loss(etas[k])) + add_losses(self.losses)
+                gradients[k] = gradient(loss, values[k])
+            else:
+                gradients[k] = variate[k] * etas[k] if plain[k] is None else plain[k] + etas[k] * variate[k]
+        return gradients
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of `fit`."""

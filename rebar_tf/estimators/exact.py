@@ -1,0 +1,72 @@
+"""The exact gradient, by enumeration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from rebar_tf.estimators.base import Estimate, Estimator, Objective, evaluate
+from rebar_tf.sampling import ForcedSampler, HardSampler
+
+MAX_STATES = 2**12
+
+
+class Exact(Estimator):
+    """The exact expectation `sum_b p(b) f(b)` and its gradient, by enumeration of all joint states.
+
+    No variance, and no samples in the reported objective. One evaluation of the objective for each state, at most 4,096
+    of them (12 binary units); the objective need not be differentiable.
+
+    Raises:
+        ValueError: for more than 4,096 states, at the first step.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> layer = rt.layers.StochasticBinary(estimator="exact")
+    """
+
+    estimator_name = "exact"
+    evaluations = "all states"
+
+    def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
+        trace, f_sampled = self.hard_pass(objective, step)
+        tables = state_tables(trace)
+        count = math.prod(table.shape[0] for table in tables)
+
+        def add_state(i: tf.Tensor, total: tf.Tensor) -> list[tf.Tensor]:
+            with ForcedSampler(joint_state(tables, i)) as forced:
+                f = evaluate(objective)
+            return [i + 1, total + tf.exp(forced.log_prob) * f]
+
+        start = [tf.constant(0), tf.zeros_like(f_sampled)]
+        total = tf.while_loop(lambda i, _: i < count, add_state, start, maximum_iterations=count)[1]
+        return Estimate(value=total, direct=total)
+
+
+def state_tables(trace: HardSampler) -> list[tf.Tensor]:
+    """For each site of a trace all joint samples of its units, `[states, ...]`.
+
+    Raises:
+        ValueError: if all sites together have more than 4,096 states.
+    """
+    shapes = [tuple(site.logits.shape[1:]) for site in trace]
+    sizes = [site.family.num_states(shape) for site, shape in zip(trace, shapes, strict=True)]
+    if math.prod(sizes) > MAX_STATES:
+        raise ValueError(
+            f"Enumeration takes at most {MAX_STATES} joint states of the stochastic units (12 binary ones). "
+            f"Received: {math.prod(sizes)}. Use rebar or another estimator that samples"
+        )
+    return [tf.constant(site.family.states(shape)) for site, shape in zip(trace, shapes, strict=True)]
+
+
+def joint_state(tables: list[tf.Tensor], number: tf.Tensor) -> Callable[[int, tf.Tensor], tf.Tensor]:
+    """The samples of the joint state of that number, as `ForcedSampler` takes them."""
+    strides = [math.prod(table.shape[0] for table in tables[:i]) for i in range(len(tables))]
+
+    def sample(i: int, logits: tf.Tensor) -> tf.Tensor:
+        row = tf.gather(tables[i], number // strides[i] % tables[i].shape[0])
+        return tf.zeros_like(logits) + row
+
+    return sample
