@@ -276,7 +276,9 @@ class _ExpectationModel(StochasticTraining, keras.Model):
         self.build_estimator(context_size=1)
 
     def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = tf.broadcast_to(self.logits.value, [*static_or_dynamic_shape(x)[:1], *self.logits.shape])
+        logits = tf.broadcast_to(
+            self.logits.value, [*static_or_dynamic_shape(tf.convert_to_tensor(x))[:1], *self.logits.shape]
+        )
         b = self.units(logits, training=True)
         return self.fn(b), b
 
