@@ -19,11 +19,11 @@ demo: $(INSTALLED)  ## Train a sigmoid belief network on real digits with REBAR.
 	@echo
 	@echo "The curves: $(VENV)/bin/tensorboard --logdir=$(DEMO_DIR)"
 
-test: $(INSTALLED)  ## Run the tests, without the slow ones.
-	@$(VENV)/bin/python -m pytest -m "not slow"
+test: $(INSTALLED)  ## Run the tests, without the slow ones, two at a time.
+	@$(VENV)/bin/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(INSTALLED)  ## Run the slow tests.
-	@$(VENV)/bin/python -m pytest -m slow
+	@$(VENV)/bin/python -m pytest -n 2 -m slow
 
 lint: $(INSTALLED)  ## Check style and formatting.
 	$(VENV)/bin/ruff check .
