@@ -13,4 +13,4 @@ def fixed_seed():
     """One seed, one result: every test starts from the same global generators."""
     keras.utils.set_random_seed(0)
     yield
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # collecting garbage after each test takes longer than the tests

@@ -228,7 +228,7 @@ def test_help_in_a_process_names_what_is_accepted():
 
 
 BAD_FLAGS = [
-    ("--estimator=rebarr", "--estimator=rebarr: accepted is one of concrete, nvil, rebar,"),
+    ("--estimator=rebarr", "--estimator=rebarr: accepted is one of arm, concrete, disarm,"),
     ("--dataset=cifar", "--dataset=cifar: accepted is one of mnist, mnist_5k"),
     ("--task=discriminative", "--task=discriminative: accepted is one of generative"),
     ("--binarization=none", "--binarization=none: accepted is one of fixed, dynamic"),
