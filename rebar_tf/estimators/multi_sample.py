@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective
 from rebar_tf.reparameterization import per_unit
-from rebar_tf.sampling import HardSampler
+from rebar_tf.sampling import HardSampler, Site
 
 
 class MultiSampleEstimator(Estimator):
@@ -35,6 +35,22 @@ class MultiSampleEstimator(Estimator):
         streams = [0, *range(_FIRST_STREAM, _FIRST_STREAM + self.num_samples - 1)]
         passes = [self.hard_pass(objective, step, stream, self.score_in_density) for stream in streams]
         return [trace for trace, _ in passes], [f for _, f in passes]
+
+    def differentiated_passes(
+        self, objective: Objective, step: tf.Tensor
+    ) -> tuple[Estimate, tf.Tensor, list[tuple[tuple[Site, ...], tf.Tensor]]]:
+        """K hard passes with the derivatives of f at their samples.
+
+        Returns:
+            An estimate of the mean of f that has no cotangents yet; f, `[K, batch]`, constant; and for each layer its K
+            sites with `df/db`, `[K, batch, ...]`, constant.
+        """
+        traces, f = self.hard_passes(objective, step)
+        derivatives = [direct_derivatives(trace, f_k) for trace, f_k in zip(traces, f, strict=True)]
+        slopes = [tf.stop_gradient(tf.stack(by_sample)) for by_sample in zip(*derivatives, strict=True)]
+        mean = tf.reduce_mean(tf.stack(f), axis=0)
+        layers = list(zip(zip(*traces, strict=True), slopes, strict=True))
+        return Estimate(value=mean, direct=mean), tf.stop_gradient(tf.stack(f)), layers
 
     def scored(self, traces: list[HardSampler], signals: tf.Tensor) -> tuple[list, list]:
         """All sites of all traces, and for each the learning signal `[K, batch]` of its trace times its score."""
@@ -160,15 +176,10 @@ class DoubleCv(MultiSampleEstimator):
         self.raw_alpha = self.add_weight(shape=(len(spec.layer_shapes),), initializer="zeros", name="raw_alpha")
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
-        traces, f = self.hard_passes(objective, step)
-        values = tf.stop_gradient(tf.stack(f))
-        derivatives = [direct_derivatives(trace, f_k) for trace, f_k in zip(traces, f, strict=True)]
+        estimate, values, layers = self.differentiated_passes(objective, step)
         alphas = 2.0 * tf.sigmoid(self.raw_alpha.value)
-        mean = tf.reduce_mean(tf.stack(f), axis=0)
-        estimate = Estimate(value=mean, direct=mean)
-        for sites, by_sample in zip(zip(*traces, strict=True), zip(*derivatives, strict=True), strict=True):
+        for sites, slopes in layers:
             alpha = alphas[sites[0].layer]
-            slopes = tf.stop_gradient(tf.stack(by_sample))
             centred = tf.stack([site.sample - site.family.mean(site.logits) for site in sites])
             others = mean_of_others(slopes)
             units = list(range(2, centred.shape.rank))

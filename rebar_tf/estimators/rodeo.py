@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rebar_tf.estimators.base import ControlSpec, Estimate, Objective
-from rebar_tf.estimators.multi_sample import MultiSampleEstimator, direct_derivatives, mean_of_others
+from rebar_tf.estimators.multi_sample import MultiSampleEstimator, mean_of_others
 from rebar_tf.reparameterization import per_unit
 from rebar_tf.sampling import Site
 
@@ -54,14 +54,9 @@ class Rodeo(MultiSampleEstimator):
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
-        traces, f = self.hard_passes(objective, step)
-        values = tf.stop_gradient(tf.stack(f))
-        derivatives = [direct_derivatives(trace, f_k) for trace, f_k in zip(traces, f, strict=True)]
-        mean = tf.reduce_mean(tf.stack(f), axis=0)
-        estimate = Estimate(value=mean, direct=mean)
-        for sites, by_sample in zip(zip(*traces, strict=True), zip(*derivatives, strict=True), strict=True):
+        estimate, values, layers = self.differentiated_passes(objective, step)
+        for sites, slopes in layers:
             layer = sites[0].layer
-            slopes = tf.stop_gradient(tf.stack(by_sample))
             samples = tf.stack([site.sample for site in sites])
             units = list(range(2, samples.shape.rank))
             flips = tf.stack([expected_flip(site) for site in sites])
