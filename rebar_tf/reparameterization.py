@@ -23,6 +23,7 @@ Both families share one signature, so an estimator never asks which one it serve
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -34,8 +35,11 @@ _BELOW_ONE = 1.0 - 2.0**-24  # largest float32 below 1
 
 
 def logit(u: tf.Tensor) -> tf.Tensor:
-    """`log(u / (1 - u))`, exact to float32 at both ends of (0, 1)."""
-    return tf.math.log(u) - tf.math.log1p(-u)
+    """`log(u / (1 - u))`, finite inside (0, 1), with an absolute error of float32's 6e-8 and some more in the tails.
+
+    The quotient first: two logarithms cost twice as much, and under XLA draw their noise twice.
+    """
+    return tf.math.log(u / (1.0 - u))
 
 
 def _log_expm1(a: tf.Tensor) -> tf.Tensor:
@@ -157,8 +161,7 @@ class Bernoulli:
     @staticmethod
     def log_prob(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """`log p(b)` summed over the units, `[batch]`; the same formula serves relaxed samples."""
-        # Not max(l, 0) + log1p(exp(-|l|)): its derivative is wrong at exactly 0, where a prior's logits start.
-        return sum_units(b * logits - tf.nn.softplus(logits))
+        return sum_units(b * logits) - sum_softplus(logits)
 
     @staticmethod
     def score(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -306,7 +309,41 @@ def logaddexp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 def sum_units(values: tf.Tensor) -> tf.Tensor:
     """Sum over every axis but the batch's: `[batch, ...] -> [batch]`."""
-    return tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
+    return tf.reduce_sum(_fold_halves(_flat_units(values), tf.add), axis=1)
+
+
+@tf.custom_gradient
+def sum_softplus(logits: tf.Tensor) -> tf.Tensor:
+    """`sum_i log(1 + exp(l_i))` over every axis but the batch's, `[batch]`: what a Bernoulli's density costs most time.
+
+    As `sum max(l, 0) + log prod (1 + exp(-|l|))`: one logarithm serves up to 16 units, whose factors lie in (1, 2]. The
+    error is that of a float32 sum. The gradient is written out because this formula's own is wrong at exactly 0, where
+    a prior's logits start.
+    """
+    flat = _flat_units(logits)
+    factors = _fold_halves(1.0 + tf.exp(-tf.abs(flat)), tf.multiply)
+    value = sum_units(tf.maximum(flat, 0.0)) + tf.reduce_sum(tf.math.log(factors), axis=1)
+    return value, lambda upstream: per_unit(upstream, logits) * tf.sigmoid(logits)
+
+
+def _flat_units(values: tf.Tensor) -> tf.Tensor:
+    """`[batch, ...] -> [batch, units]`."""
+    if values.shape.rank == 2:
+        return values
+    return tf.reshape(values, [tf.shape(values)[0], math.prod(values.shape[1:])])
+
+
+def _fold_halves(values: tf.Tensor, combine: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Combines the halves of the units up to four times, while they are even in number: `[batch, units / 16]`.
+
+    Halves are combined many units at a time, where a sum over the last axis goes one by one.
+    """
+    for _ in range(4):
+        units = values.shape[1]
+        if units % 2:
+            break
+        values = combine(values[:, : units // 2], values[:, units // 2 :])
+    return values
 
 
 def per_unit(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
