@@ -72,6 +72,7 @@ class Rebar(ScaledEstimator, RelaxingEstimator, BaselineEstimator):
     evaluations = "1 + n"
     needs_derivative = True
     minimizes_variance = True
+    forward_mode = True  # nothing but the temperature is trained through the control variate
 
     def __init__(
         self,
@@ -111,13 +112,17 @@ class Rebar(ScaledEstimator, RelaxingEstimator, BaselineEstimator):
         signal = tf.stop_gradient(f) - self.predict_baseline(context)
         estimate = Estimate(value=f, direct=f, sites=trace.sites)
         size = {"coupled": len(trace), "hybrid": self.every}.get(self.rule, 1)
-        for first in range(0, len(trace), size):
-            group = trace.sites[first : first + size]
-            f_relaxed, relaxed, derivatives = self.relaxed_objective(objective, trace, group)
-            for site, y, derivative in zip(group, relaxed, derivatives, strict=True):
-                estimate.plain.append(per_unit(signal, site.score) * site.score)
-                temperature = self.temperature(site.layer)
-                estimate.variate.append(control_variate(site, f_relaxed, derivative, y, temperature))
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.log_temperature.value)
+            for first in range(0, len(trace), size):
+                group = trace.sites[first : first + size]
+                f_relaxed, relaxed, derivatives = self.relaxed_objective(objective, trace, group)
+                for site, y, derivative in zip(group, relaxed, derivatives, strict=True):
+                    estimate.plain.append(per_unit(signal, site.score) * site.score)
+                    temperature = self.temperature(site.layer)
+                    estimate.variate.append(control_variate(site, f_relaxed, derivative, y, temperature))
+        if self.forward_mode and self.log_temperature.trainable and not self.temperature_per_layer:
+            estimate.variate = linear_in(self.log_temperature.value, tape, estimate.variate)
         if self.rule == "q_function":
             estimate.control_loss = self._q_loss(trace, tf.stop_gradient(f))
         return estimate
@@ -164,6 +169,24 @@ def control_variate(
     to_z = site.family.relaxation_vjp(derivative, relaxed, temperature)
     residual = site.family.coupled_residual_vjp(to_z, site.z, site.sample, site.logits)
     return residual - per_unit(f_relaxed, site.score) * site.score
+
+
+def linear_in(scalar: tf.Variable, tape: tf.GradientTape, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The tensors with their derivative by `scalar` taken in forward mode, and by nothing else.
+
+    Forward mode is reverse mode differentiated by its cotangents, in which it is linear. Its products need no gradient
+    of the model, so that they run beside those that compute it.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as linear_tape:
+        cotangents = [tf.zeros_like(tensor) for tensor in tensors]
+        linear_tape.watch(cotangents)
+        product = tape.gradient(tensors, scalar, output_gradients=cotangents)
+    tangents = linear_tape.gradient(product, cotangents)
+    step = scalar - tf.stop_gradient(scalar)
+    return [
+        tf.stop_gradient(tensor) + tf.stop_gradient(tangent) * step
+        for tensor, tangent in zip(tensors, tangents, strict=True)
+    ]
 
 
 def build_networks(spec: ControlSpec, name: str) -> list[ControlNetwork]:

@@ -38,6 +38,7 @@ class Relax(Rebar):
     """
 
     estimator_name = "relax"
+    forward_mode = False
 
     def __init__(
         self,
