@@ -69,6 +69,41 @@ def test_temperature_and_scales_move_from_where_they_start():
     assert np.all(etas[~upstream] == 1.0)
 
 
+def variance_objective(model):
+    """Mean of the squared estimate at the noise of step 1, for sums in float64."""
+    model.estimator.step.assign(0)
+    _, gradients = model.estimate_gradients(X[:16])
+    of_model = {id(variable) for variable in model.model_variables}
+    pairs = zip(model.trainable_variables, gradients, strict=True)
+    entries = np.concatenate([np.ravel(g) for variable, g in pairs if id(variable) in of_model])
+    return np.mean(entries.astype(np.float64) ** 2)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature_per_layer": True}, {"eta": "shared"}, {"rule": "coupled"}])
+@pytest.mark.parametrize("estimator", [rt.estimators.Rebar, rt.estimators.Relax, rt.estimators.Lax])
+def test_control_gradients_are_those_of_the_variance_objective(estimator, options):
+    """Against central differences with common noise, along one random direction of each control variable."""
+    if "rule" in options and estimator is not rt.estimators.Rebar:
+        pytest.skip("the rules are Rebar's")
+    model = belief_network(estimator(**options))
+    model.fit(X, batch_size=16, epochs=1, verbose=0)  # away from the symmetric start
+    model.estimator.step.assign(0)
+    _, gradients = model.estimate_gradients(X[:16])
+    by_id = {id(v): g for v, g in zip(model.trainable_variables, gradients, strict=True)}
+    rng, h = np.random.default_rng(0), 0.02
+    for variable in model.control_variables:
+        direction = rng.normal(size=variable.shape)
+        direction /= max(np.linalg.norm(direction), 1e-9)
+        start, values = variable.numpy(), []
+        for multiple in (-2, -1, 1, 2):
+            variable.assign(start + multiple * h * direction)
+            values.append(variance_objective(model))
+        variable.assign(start)
+        difference = (8 * (values[2] - values[1]) - (values[3] - values[0])) / (12 * h)  # exact to h^4
+        expected = np.sum(np.asarray(by_id[id(variable)], np.float64) * direction)
+        assert difference == pytest.approx(expected, rel=0.01, abs=1e-5 * values[1] / h), variable.path
+
+
 def test_metrics_see_hard_samples_only():
     seen = []
 
@@ -199,6 +234,19 @@ def test_fit_compiles():
     """XLA on a CPU is on request only."""
     history = functional(jit_compile=True, steps_per_execution=8).fit(X, Y, batch_size=16, epochs=6, verbose=0).history
     assert history["loss"][-1] < 0.7 * history["loss"][0]
+
+
+def test_a_dataset_read_several_steps_at_a_time_trains_the_same():
+    """With `steps_per_epoch` batches are stacked in the pipeline; without, the program's batches are taken one by one."""
+    weights = []
+    for arguments in ({"steps_per_epoch": 8, "epochs": 5}, {"epochs": 1}):
+        model = functional(jit_compile=True, steps_per_execution=8)
+        dataset = tf.data.Dataset.from_tensor_slices((X, Y)).batch(16, drop_remainder=True)
+        model.fit(dataset, verbose=0, shuffle=False, **arguments)
+        assert model.estimator.step.numpy() == 40
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def trained(kind):

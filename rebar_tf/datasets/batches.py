@@ -9,7 +9,7 @@ from rebar_tf.datasets.validation import validate_images
 
 # Sets the noise of the pixels apart from the noise of a model that is keyed by the same seed and step.
 _PIXEL_STREAM = 0x70697865
-_PREFETCHED = 16
+_GATHERED = 32  # batches
 
 
 def batches(
@@ -59,14 +59,15 @@ def batches(
 
     pixels = _on_host(images)
 
-    def take(step: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        batch = tf.cast(tf.gather(pixels, rows), tf.float32)
-        return _draw(batch, seed, step) if binarize else batch
+    def take(steps: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        taken = tf.cast(tf.gather(pixels, rows), tf.float32)
+        return tf.map_fn(lambda pair: _draw(pair[0], seed, pair[1]), (taken, steps), tf.float32) if binarize else taken
 
-    dataset = tf.data.Dataset.counter(first_pass).flat_map(pass_dataset).skip(skipped)
-    dataset = dataset.enumerate(start_step).map(take)
+    dataset = tf.data.Dataset.counter(first_pass).flat_map(pass_dataset).skip(skipped).enumerate(start_step)
+    # Many batches are gathered in one call: the call costs more than a batch.
+    dataset = dataset.batch(_GATHERED).map(take).unbatch()
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return dataset.prefetch(_PREFETCHED)
+    return dataset.prefetch(_GATHERED)
 
 
 def _on_host(images: np.ndarray) -> tf.Tensor:

@@ -1,8 +1,9 @@
 """Many training steps in one compiled program, with Keras's `fit` still in charge between programs.
 
 Keras launches one compiled program for each step, also with `steps_per_execution`: reading and writing every variable
-through the runtime costs as much as a small step. Here the batches of an execution are gathered first, and one XLA
-program loops over them.
+through the runtime costs as much as a small step. Here the batches of an execution are stacked first, and one XLA
+program loops over them. A dataset can stack them itself, in the background (`stacked`); from any other source, such as
+Keras's own dataset over arrays, they are taken one by one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,18 @@ import tensorflow as tf
 Logs = dict[str, tf.Tensor]
 
 
+def stacked(dataset: tf.data.Dataset, steps: int) -> tf.data.Dataset | None:
+    """The dataset with `steps` batches an element, made while earlier steps run; None if batches may differ in size."""
+    if any(not part.shape.is_fully_defined() for part in tf.nest.flatten(dataset.element_spec)):
+        return None
+    return dataset.batch(steps).prefetch(1)
+
+
 def multi_step_function(
-    train_step: Callable[[Any], Logs], read_logs: Callable[[], Logs], steps: int
+    train_step: Callable[[Any], Logs],
+    read_logs: Callable[[], Logs],
+    steps: int,
+    is_stacked: Callable[[tf.data.Iterator], bool],
 ) -> Callable[[Iterator], Logs]:
     """What `make_train_function` returns: takes Keras's data iterator, trains up to `steps` steps, returns the logs.
 
@@ -24,6 +35,7 @@ def multi_step_function(
         train_step: one step on one batch; what it returns is left to `read_logs`.
         read_logs: the logs after a step, computed from the model's state.
         steps: of one program.
+        is_stacked: whether an iterator is one over a `stacked` dataset.
 
     Returns:
         A function that raises StopIteration when the iterator has no batch left.
@@ -43,6 +55,9 @@ def multi_step_function(
         return _gather(iterator, steps)
 
     def function(iterator: tf.data.Iterator) -> Logs:
+        if is_stacked(iterator):
+            batches = next(iterator)
+            return train(batches, tf.constant(len(tf.nest.flatten(batches)[0])))
         batches, count, rest, has_rest = gather(iterator)
         if count == 0:
             raise StopIteration
@@ -86,13 +101,13 @@ def _gather(iterator: tf.data.Iterator, steps: int) -> tuple:
     count = i - tf.cast(odd, tf.int32)
     places = tf.minimum(tf.range(steps), tf.maximum(count - 1, 0))
 
-    def stacked() -> tuple:
+    def stack() -> tuple:
         return tuple(array.gather(places) for array in arrays), tuple(array.read(i - 1) for array in arrays)
 
     def nothing() -> tuple:
         empty = tuple(tf.zeros([0] * (len(part.shape) + 1), part.dtype) for part in spec)
         return empty, tuple(tf.zeros([0] * len(part.shape), part.dtype) for part in spec)
 
-    batches, rest = tf.cond(count > 0, stacked, nothing)
+    batches, rest = tf.cond(count > 0, stack, nothing)
     batches, rest = (tf.nest.pack_sequence_as(iterator.element_spec, list(parts)) for parts in (batches, rest))
     return batches, count, rest, odd

@@ -13,7 +13,7 @@ from rebar_tf.bounds import multi_sample_bound
 from rebar_tf.estimators import ControlSpec, Estimate
 from rebar_tf.layers.stochastic import StochasticLayer
 from rebar_tf.metrics import LogGradientVariance
-from rebar_tf.models.multi_step import multi_step_function
+from rebar_tf.models.multi_step import multi_step_function, stacked
 from rebar_tf.models.per_example import per_example_loss
 from rebar_tf.sampling import HardSampler
 
@@ -43,6 +43,7 @@ class StochasticTraining:
     """
 
     estimator = None
+    _stacked_spec = None  # of the dataset that the running `fit` reads several steps at a time
 
     def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """One evaluation of the objective, under whichever sampler is active.
@@ -179,17 +180,18 @@ class StochasticTraining:
             return f if sample_weight is None else f * tf.cast(sample_weight, f.dtype)
 
         step = self.estimator.step.value.assign_add(1)
-        with tf.GradientTape(watch_accessed_variables=False) as control_tape:
-            control_tape.watch([variable.value for variable in control])
+        values = [variable.value for variable in control]
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as control_tape:
+            control_tape.watch(values)
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch([variable.value for variable in variables])
                 estimate = self.estimator.estimate(objective, step, self.baseline_context(x))
                 gradients = self._combine(tape, variables, estimate)
-            control_loss = 0.0 if estimate.control_loss is None else estimate.control_loss
-            if self.estimator.minimizes_variance:
-                control_loss += mean_square(gradients)
-        values = [variable.value for variable in control]
-        control_gradients = control_tape.gradient(control_loss, values) if control else []
+        control_gradients = [None] * len(control)
+        if estimate.control_loss is not None:
+            control_gradients = control_tape.gradient(estimate.control_loss, values)
+        if self.estimator.minimizes_variance:
+            control_gradients = add_gradients(control_gradients, mean_square_gradient(control_tape, gradients, values))
         by_id = {id(variable): g for variable, g in zip(variables, gradients, strict=True)}
         by_id |= {id(variable): g for variable, g in zip(control, control_gradients, strict=True)}
         return tf.reduce_mean(estimate.value) + add_losses(self.losses), outputs[0], by_id
@@ -236,19 +238,40 @@ class StochasticTraining:
         logs = self._update_metrics(loss, x, y, y_pred, sample_weight)
         return {**logs, **self.estimator.diagnostics()}
 
+    def fit(self, x: Any = None, *args, **kwargs) -> keras.callbacks.History:
+        """Keras's `fit`.
+
+        A `tf.data.Dataset` whose batches have one fixed size is read several steps at a time, beside the training, if
+        `steps_per_epoch` is given and `steps_per_execution` divides it.
+        """
+        self._stacked_spec = None
+        steps_per_epoch = kwargs.get("steps_per_epoch")
+        if isinstance(x, tf.data.Dataset) and steps_per_epoch and self._runs_many_steps():
+            dataset = None if steps_per_epoch % self.steps_per_execution else stacked(x, self.steps_per_execution)
+            if dataset is not None:
+                x, self._stacked_spec = dataset, dataset.element_spec
+        return super().fit(x, *args, **kwargs)
+
+    def _runs_many_steps(self) -> bool:
+        """Whether an execution is one XLA program of several steps."""
+        several = self.jit_compile and not self.run_eagerly and self.steps_per_execution > 1
+        return several and not tf.distribute.has_strategy()
+
     def make_train_function(self, force: bool = False) -> None:
         """Keras's, or one program of `steps_per_execution` steps where XLA is asked for."""
         if self.train_function is not None and not force:
             return
-        many = self.jit_compile and not self.run_eagerly and self.steps_per_execution > 1
-        if not many or tf.distribute.has_strategy():
+        if not self._runs_many_steps():
             super().make_train_function(force)
             return
 
         def read_logs() -> dict[str, tf.Tensor]:
             return {**self.get_metrics_result(), **self.estimator.diagnostics()}
 
-        self.train_function = multi_step_function(self.train_step, read_logs, self.steps_per_execution)
+        def is_stacked(iterator: tf.data.Iterator) -> bool:
+            return iterator.element_spec == self._stacked_spec
+
+        self.train_function = multi_step_function(self.train_step, read_logs, self.steps_per_execution, is_stacked)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of `evaluate`: the objective at hard samples, drawn from a stream of its own."""
@@ -325,11 +348,23 @@ class StochasticModel(StochasticTraining, keras.Model):
         self.build_estimator(None if None in sizes else sum(sizes))
 
 
-def mean_square(gradients: list[tf.Tensor | None]) -> tf.Tensor:
-    """Mean of the squares of all entries: the single-sample variance objective, up to a constant."""
+def mean_square_gradient(
+    tape: tf.GradientTape, gradients: list[tf.Tensor | None], control: list[tf.Tensor]
+) -> list[tf.Tensor | None]:
+    """The gradient of `mean g^2`, the single-sample variance objective up to a constant, by the control variables.
+
+    It is the vector-Jacobian product of g at `2 g / size`. The factor comes last, on the few control variables: on g it
+    would be one more pass over an array of the model's size.
+    """
     present = [g for g in gradients if g is not None]
     size = sum(g.shape.num_elements() for g in present)
-    return tf.add_n([tf.reduce_sum(tf.square(g)) for g in present]) / size
+    products = tape.gradient(present, control, output_gradients=present) if present else [None] * len(control)
+    return [product if product is None else product * (2.0 / size) for product in products]
+
+
+def add_gradients(first: list[tf.Tensor | None], second: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
+    """The sums of two lists of gradients, in which None is 0."""
+    return [b if a is None else a if b is None else a + b for a, b in zip(first, second, strict=True)]
 
 
 def add_losses(losses: list[tf.Tensor]) -> tf.Tensor | float:
