@@ -54,13 +54,44 @@ def test_an_unknown_family_names_the_known_ones():
         rt.expectation(lambda b: tf.reduce_sum(b, 1), tf.zeros([2, 3]), "rebar", family="gaussian")
 
 
-@pytest.mark.parametrize("num_samples", [1, 0, -2, 2.0, "4", None])
+@pytest.mark.parametrize("num_samples", [1, 0, -2, 2.0, "4", None, True, np.int64(1), np.float32(2)])
 @pytest.mark.parametrize("name", MANY_SAMPLES)
 def test_fewer_than_two_samples_are_refused(name, num_samples):
     with pytest.raises(ValueError, match=r"`num_samples` must be an integer of 2 or more") as error:
         type(rt.estimators.get(name))(num_samples=num_samples)
     assert f"Received: num_samples={num_samples!r}" in str(error.value)
     assert {"reinforce", "nvil"} <= names_in(error.value)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8])
+def test_numpy_integers_are_integers(kind):
+    configs = [type(rt.estimators.get(name))(num_samples=kind(3)).get_config() for name in MANY_SAMPLES]
+    configs.append(Rebar(rule="hybrid", every=kind(3)).get_config())
+    stored = [config.get("num_samples", config.get("every")) for config in configs]
+    assert stored == [3] * len(configs)
+    assert {type(value) for value in stored} == {int}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, int])
+@pytest.mark.parametrize("name", RELAXING)
+def test_numpy_numbers_are_temperatures(name, kind):
+    estimator = type(rt.estimators.get(name))(temperature=kind(2))
+    assert type(estimator.get_config()["temperature"]) is float
+    assert estimator.get_config()["temperature"] == 2.0
+
+
+@pytest.mark.parametrize("num_samples", [0, 1.5, "3", True, None])
+def test_bounds_of_no_number_of_samples_are_refused(num_samples):
+    model = rt.models.SigmoidBeliefNetwork(1, hidden_units=3, visible_units=5, seed=0)
+    with pytest.raises(ValueError, match=r"`num_samples` must be an integer of 1 or more") as error:
+        model.bound(np.zeros([2, 5], np.float32), num_samples=num_samples)
+    assert f"Received: num_samples={num_samples!r}" in str(error.value)
+
+
+def test_bounds_take_numpy_integers():
+    model = rt.models.SigmoidBeliefNetwork(1, hidden_units=3, visible_units=5, seed=0)
+    x = np.zeros([2, 5], np.float32)
+    np.testing.assert_array_equal(model.bound(x, num_samples=np.int32(3)), model.bound(x, num_samples=3))
 
 
 def blind(b):
@@ -133,6 +164,7 @@ def test_states_of_several_layers_multiply():
         (dict(rule=None), r"`rule` must be one of .* Received: rule=None"),
         (dict(rule="hybrid", every=0), r"`every` must be an integer of 1 or more.*every=0"),
         (dict(rule="hybrid", every=1.5), r"`every` must be an integer of 1 or more.*every=1.5"),
+        (dict(rule="hybrid", every=True), r"`every` must be an integer of 1 or more.*every=True"),
         (dict(every=2), r"`every` must be .*rule='hybrid'.*every=2, rule='n_pass'"),
         (dict(rule="coupled", every=2), r"`every` must be .*rule='hybrid'.*every=2, rule='coupled'"),
         (dict(eta="layer"), r"`eta` must be one of shared, variable, unit. Received: eta='layer'"),
@@ -144,7 +176,7 @@ def test_bad_options_of_rebar_are_named(options, message):
         Rebar(**options)
 
 
-@pytest.mark.parametrize("temperature", [0, -0.5, float("nan"), float("inf"), "0.5", None])
+@pytest.mark.parametrize("temperature", [0, -0.5, float("nan"), float("inf"), "0.5", None, True])
 @pytest.mark.parametrize("name", RELAXING)
 def test_bad_temperatures_are_named(name, temperature):
     with pytest.raises(ValueError, match=r"`temperature` must be a positive number. Received: temperature="):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rebar_tf.arguments import is_integer
 from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective
 from rebar_tf.reparameterization import per_unit
 from rebar_tf.sampling import HardSampler, Site
@@ -23,12 +24,12 @@ class MultiSampleEstimator(Estimator):
 
     def __init__(self, num_samples: int = 2, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(num_samples, int) or num_samples < 2:
+        if not is_integer(num_samples, least=2):
             raise ValueError(
                 "`num_samples` must be an integer of 2 or more, as each sample is compared with the others; reinforce, "
                 f"nvil and rebar need one only. Received: num_samples={num_samples!r}"
             )
-        self.num_samples = num_samples
+        self.num_samples = int(num_samples)
 
     def hard_passes(self, objective: Objective, step: tf.Tensor) -> tuple[list[HardSampler], list[tf.Tensor]]:
         """K traces, and f at each: `[batch]`, with its direct gradient."""

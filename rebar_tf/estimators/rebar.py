@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rebar_tf.arguments import is_integer
 from rebar_tf.control_network import ControlNetwork
 from rebar_tf.estimators.base import BaselineEstimator, ControlSpec, Estimate, Objective, evaluate
 from rebar_tf.estimators.scales import ScaledEstimator
@@ -94,12 +95,12 @@ class Rebar(ScaledEstimator, RelaxingEstimator, BaselineEstimator):
         )
         if rule not in RULES:
             raise ValueError(f"`rule` must be one of {', '.join(RULES)}. Received: rule={rule!r}")
-        if not isinstance(every, int) or every < 1 or (every > 1 and rule != "hybrid"):
+        if not is_integer(every, least=1) or (every > 1 and rule != "hybrid"):
             raise ValueError(
                 f"`every` must be an integer of 1 or more, and 1 but for rule='hybrid'. Received: every={every!r}, "
                 f"rule={rule!r}"
             )
-        self.rule, self.every = rule, every
+        self.rule, self.every = rule, int(every)
 
     def build_variables(self, spec: ControlSpec) -> None:
         super().build_variables(spec)

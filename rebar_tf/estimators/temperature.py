@@ -7,6 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
+from rebar_tf.arguments import is_positive
 from rebar_tf.estimators.base import ControlSpec, Estimator
 from rebar_tf.reparameterization import check_relaxation
 from rebar_tf.sampling import HardSampler, RelaxedSampler, Site
@@ -31,7 +32,7 @@ class RelaxingEstimator(Estimator):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not (isinstance(temperature, (int, float)) and 0.0 < temperature < math.inf):
+        if not is_positive(temperature):
             raise ValueError(f"`temperature` must be a positive number. Received: temperature={temperature!r}")
         self.initial_temperature = float(temperature)
         self.learn_temperature = bool(learn_temperature)
