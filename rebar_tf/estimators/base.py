@@ -129,10 +129,9 @@ class Estimator(keras.layers.Layer):
             if family.name not in self.families:
                 from rebar_tf import estimators  # the registry, which imports this module
 
-                able = [name for name in estimators.names() if family.name in estimators.get(name).families]
                 raise ValueError(
                     f"Estimator {self.estimator_name!r} serves {' and '.join(self.families)} units only. "
-                    f"Received: {family.name} units, which {', '.join(able)} would do"
+                    f"Received: {family.name} units, which {', '.join(estimators.serving(family.name))} would do"
                 )
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
