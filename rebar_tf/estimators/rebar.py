@@ -11,14 +11,14 @@ from rebar_tf.arguments import is_integer
 from rebar_tf.control_network import ControlNetwork
 from rebar_tf.estimators.base import BaselineEstimator, ControlSpec, Estimate, Objective, evaluate
 from rebar_tf.estimators.scales import ScaledEstimator
-from rebar_tf.estimators.temperature import RelaxingEstimator
+from rebar_tf.estimators.temperature import LearnedTemperatureEstimator
 from rebar_tf.reparameterization import per_unit
 from rebar_tf.sampling import HardSampler, Site
 
 RULES = ("n_pass", "coupled", "hybrid", "q_function")
 
 
-class Rebar(ScaledEstimator, RelaxingEstimator, BaselineEstimator):
+class Rebar(ScaledEstimator, LearnedTemperatureEstimator, BaselineEstimator):
     """REBAR: the score function with the relaxed objective as control variate (eq. 4), in its local form.
 
     Eq. 4 for one sample of one layer, to minimise f, with `y = sigma_lambda(z)` and `y~ = sigma_lambda(z~)`:
