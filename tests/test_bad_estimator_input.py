@@ -201,6 +201,16 @@ def test_bad_relaxations_are_named(name):
 
 
 @pytest.mark.parametrize("name", ["relax", "lax"])
+def test_a_learned_control_variate_has_one_rule(name):
+    kind = type(rt.estimators.get(name))
+    for rule in ("coupled", "hybrid", "q_function"):
+        with pytest.raises(ValueError, match=rf"`rule` must be one of n_pass. Received: rule='{rule}'"):
+            kind(rule=rule)
+    with pytest.raises(ValueError, match=r"`every` must be .*every=2, rule='n_pass'"):
+        kind(every=2)
+
+
+@pytest.mark.parametrize("name", ["relax", "lax"])
 def test_bad_scales_are_named(name):
     with pytest.raises(ValueError, match=r"`eta` must be one of shared, variable, unit. Received: eta=1.0"):
         type(rt.estimators.get(name))(eta=1.0)

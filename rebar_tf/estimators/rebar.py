@@ -73,6 +73,7 @@ class Rebar(ScaledEstimator, LearnedTemperatureEstimator, BaselineEstimator):
     evaluations = "1 + n"
     needs_derivative = True
     minimizes_variance = True
+    rules: tuple[str, ...] = RULES
 
     def __init__(
         self,
@@ -93,8 +94,8 @@ class Rebar(ScaledEstimator, LearnedTemperatureEstimator, BaselineEstimator):
             temperature_per_layer=temperature_per_layer,
             **kwargs,
         )
-        if rule not in RULES:
-            raise ValueError(f"`rule` must be one of {', '.join(RULES)}. Received: rule={rule!r}")
+        if rule not in self.rules:
+            raise ValueError(f"`rule` must be one of {', '.join(self.rules)}. Received: rule={rule!r}")
         if not is_integer(every, least=1) or (every > 1 and rule != "hybrid"):
             raise ValueError(
                 f"`every` must be an integer of 1 or more, and 1 but for rule='hybrid'. Received: every={every!r}, "
