@@ -104,6 +104,7 @@ class Estimator(keras.layers.Layer):
     def __init__(self, name: str = "control", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", **kwargs})  # float32 under any mixed-precision policy
 
+    @tf.autograph.experimental.do_not_convert  # it warns where it cannot rewrite a method for a function being traced
     def build_control(self, spec: ControlSpec) -> None:
         """Creates the estimator's variables, once; ValueError for a family that it does not serve."""
         self.check_families(spec.families)
