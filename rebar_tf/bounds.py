@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rebar_tf.arguments import is_integer
 from rebar_tf.sampling import HardSampler
 
 if TYPE_CHECKING:  # it imports this module
@@ -41,7 +42,7 @@ def multi_sample_bound(
 
     Reference: Burda et al. 2015, eq. 8; Tucker et al. 2017, table App.2.
     """
-    if num_samples < 1:
+    if not is_integer(num_samples, least=1):
         raise ValueError(f"`num_samples` must be an integer of 1 or more. Received: num_samples={num_samples!r}")
     data = (x,) if y is None else (x, y)
     examples = len(keras.tree.flatten(data)[0])
@@ -50,7 +51,7 @@ def multi_sample_bound(
         rows = slice(start, start + batch_size)
         chunk = keras.tree.map_structure(lambda part, rows=rows: tf.convert_to_tensor(part[rows]), data)
         # The chunk's place enters the noise: no two examples share theirs.
-        bounds.append(_chunk_bound(model, chunk, num_samples, tf.constant([seed, start], tf.int64)))
+        bounds.append(_chunk_bound(model, chunk, int(num_samples), tf.constant([seed, start], tf.int64)))
     return np.concatenate(bounds)
 
 

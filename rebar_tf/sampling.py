@@ -69,6 +69,7 @@ class Sampler:
 
     def __init__(self):
         self.outputs: list[tf.Tensor] = []
+        self.families: set[str] = set()  # of the layers that were met
         self._tape = tf.GradientTape(watch_accessed_variables=False)
 
     def __enter__(self):
@@ -97,6 +98,7 @@ class Sampler:
         output = self.draw(family, logits, seed, layer)
         self._tape.watch(output)
         self.outputs.append(output)
+        self.families.add(family.name)
         return output
 
     def draw(self, family: type, logits: tf.Tensor, seed: int, layer: int) -> tf.Tensor:
@@ -107,21 +109,37 @@ class Sampler:
         """The logits to use where the objective evaluates a layer's own density, as in `log q(b|x)`."""
         return logits
 
-    def gradients(self, objective: tf.Tensor, first: int = 0, last: int | None = None) -> list[tf.Tensor]:
+    def gradients(
+        self, objective: tf.Tensor, first: int = 0, last: int | None = None, allow_unseen: bool = False
+    ) -> list[tf.Tensor]:
         """`d f / d y` of each example, for the outputs y of the stochastic layers `first` to `last`, exclusive.
 
         The derivative is the total one: through later layers, too, where their samples are differentiable.
 
+        Args:
+            objective: f, `[batch]`.
+            first: index of the first output.
+            last: index after the last one; None for all that follow.
+            allow_unseen: whether the derivative is zero for an output that f sees by way of later samples only, as long
+                as f sees some output directly.
+
         Raises:
             ValueError: where f does not depend on an output in a differentiable way.
         """
-        gradients = self._tape.gradient(objective, self.outputs[first:last])
-        if any(gradient is None for gradient in gradients):
+        outputs = self.outputs[first:last]
+        gradients = self._tape.gradient(objective, outputs)
+        unseen = [gradient is None for gradient in gradients]
+        if all(unseen) or (any(unseen) and not allow_unseen):
+            from rebar_tf import estimators  # the registry, which imports this module
+
+            able = estimators.serving(*self.families, without_derivative=True)
             raise ValueError(
                 "The objective has no derivative with respect to the sample of a stochastic layer: it rounds, compares "
-                "or indexes it. Use an estimator that needs none: reinforce, nvil, rloo, arm, disarm or vimco."
+                f"or indexes it. Use an estimator that needs none: {', '.join(able)}."
             )
-        return gradients
+        return [
+            tf.zeros_like(y) if gradient is None else gradient for y, gradient in zip(outputs, gradients, strict=True)
+        ]
 
 
 class HardSampler(Sampler):

@@ -54,13 +54,44 @@ def test_an_unknown_family_names_the_known_ones():
         rt.expectation(lambda b: tf.reduce_sum(b, 1), tf.zeros([2, 3]), "rebar", family="gaussian")
 
 
-@pytest.mark.parametrize("num_samples", [1, 0, -2, 2.0, "4", None])
+@pytest.mark.parametrize("num_samples", [1, 0, -2, 2.0, "4", None, True, np.int64(1), np.float32(2)])
 @pytest.mark.parametrize("name", MANY_SAMPLES)
 def test_fewer_than_two_samples_are_refused(name, num_samples):
     with pytest.raises(ValueError, match=r"`num_samples` must be an integer of 2 or more") as error:
         type(rt.estimators.get(name))(num_samples=num_samples)
     assert f"Received: num_samples={num_samples!r}" in str(error.value)
     assert {"reinforce", "nvil"} <= names_in(error.value)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint8])
+def test_numpy_integers_are_integers(kind):
+    configs = [type(rt.estimators.get(name))(num_samples=kind(3)).get_config() for name in MANY_SAMPLES]
+    configs.append(Rebar(rule="hybrid", every=kind(3)).get_config())
+    stored = [config.get("num_samples", config.get("every")) for config in configs]
+    assert stored == [3] * len(configs)
+    assert {type(value) for value in stored} == {int}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, int])
+@pytest.mark.parametrize("name", RELAXING)
+def test_numpy_numbers_are_temperatures(name, kind):
+    estimator = type(rt.estimators.get(name))(temperature=kind(2))
+    assert type(estimator.get_config()["temperature"]) is float
+    assert estimator.get_config()["temperature"] == 2.0
+
+
+@pytest.mark.parametrize("num_samples", [0, 1.5, "3", True, None])
+def test_bounds_of_no_number_of_samples_are_refused(num_samples):
+    model = rt.models.SigmoidBeliefNetwork(1, hidden_units=3, visible_units=5, seed=0)
+    with pytest.raises(ValueError, match=r"`num_samples` must be an integer of 1 or more") as error:
+        model.bound(np.zeros([2, 5], np.float32), num_samples=num_samples)
+    assert f"Received: num_samples={num_samples!r}" in str(error.value)
+
+
+def test_bounds_take_numpy_integers():
+    model = rt.models.SigmoidBeliefNetwork(1, hidden_units=3, visible_units=5, seed=0)
+    x = np.zeros([2, 5], np.float32)
+    np.testing.assert_array_equal(model.bound(x, num_samples=np.int32(3)), model.bound(x, num_samples=3))
 
 
 def blind(b):
@@ -85,9 +116,8 @@ def test_an_objective_without_derivative_is_refused_by_those_that_need_it(name, 
         return
     with pytest.raises(ValueError, match="no derivative") as error:
         estimate()
-    advised = names_in(error.value)
-    assert {"reinforce", "rloo"} <= advised
-    assert not any(rt.estimators.get(other).needs_derivative for other in advised)
+    able = NAMES if family == "bernoulli" else WITH_CLASSES
+    assert names_in(error.value) == {other for other in able if not rt.estimators.get(other).needs_derivative}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if rt.estimators.get(name).needs_derivative])
@@ -95,6 +125,18 @@ def test_a_model_without_derivative_is_refused(name):
     model = rt.testing.expectation_model(blind, [0.3, -1.0], name)
     with pytest.raises(ValueError, match="no derivative"):
         model.estimate_gradients(np.zeros([2, 1], np.float32))
+
+
+@pytest.mark.parametrize("name", ["rebar", "double_cv"])
+def test_the_advice_serves_every_family_of_the_model(name):
+    x = keras.Input((2,))
+    binary = rt.layers.StochasticBinary(name)(keras.layers.Dense(3)(x))
+    b = rt.layers.StochasticCategorical(3, name)(keras.layers.Dense(3)(binary))
+    model = rt.StochasticModel(x, b)
+    model.compile(loss=lambda y, y_pred: tf.reduce_sum(tf.round(y_pred), axis=1))
+    with pytest.raises(ValueError, match="no derivative") as error:
+        model.estimate_gradients(np.zeros([2, 2], np.float32), np.zeros([2, 3], np.float32))
+    assert names_in(error.value) == {able for able in WITH_CLASSES if not rt.estimators.get(able).needs_derivative}
 
 
 @pytest.mark.parametrize("rule", ["n_pass", "coupled", "hybrid"])
@@ -133,6 +175,7 @@ def test_states_of_several_layers_multiply():
         (dict(rule=None), r"`rule` must be one of .* Received: rule=None"),
         (dict(rule="hybrid", every=0), r"`every` must be an integer of 1 or more.*every=0"),
         (dict(rule="hybrid", every=1.5), r"`every` must be an integer of 1 or more.*every=1.5"),
+        (dict(rule="hybrid", every=True), r"`every` must be an integer of 1 or more.*every=True"),
         (dict(every=2), r"`every` must be .*rule='hybrid'.*every=2, rule='n_pass'"),
         (dict(rule="coupled", every=2), r"`every` must be .*rule='hybrid'.*every=2, rule='coupled'"),
         (dict(eta="layer"), r"`eta` must be one of shared, variable, unit. Received: eta='layer'"),
@@ -144,7 +187,7 @@ def test_bad_options_of_rebar_are_named(options, message):
         Rebar(**options)
 
 
-@pytest.mark.parametrize("temperature", [0, -0.5, float("nan"), float("inf"), "0.5", None])
+@pytest.mark.parametrize("temperature", [0, -0.5, float("nan"), float("inf"), "0.5", None, True])
 @pytest.mark.parametrize("name", RELAXING)
 def test_bad_temperatures_are_named(name, temperature):
     with pytest.raises(ValueError, match=r"`temperature` must be a positive number. Received: temperature="):
@@ -155,6 +198,16 @@ def test_bad_temperatures_are_named(name, temperature):
 def test_bad_relaxations_are_named(name):
     with pytest.raises(ValueError, match=r"`relaxation` must be one of eq7, concrete. Received: relaxation='hard'"):
         type(rt.estimators.get(name))(relaxation="hard")
+
+
+@pytest.mark.parametrize("name", ["relax", "lax"])
+def test_a_learned_control_variate_has_one_rule(name):
+    kind = type(rt.estimators.get(name))
+    for rule in ("coupled", "hybrid", "q_function"):
+        with pytest.raises(ValueError, match=rf"`rule` must be one of n_pass. Received: rule='{rule}'"):
+            kind(rule=rule)
+    with pytest.raises(ValueError, match=r"`every` must be .*every=2, rule='n_pass'"):
+        kind(every=2)
 
 
 @pytest.mark.parametrize("name", ["relax", "lax"])

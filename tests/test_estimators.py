@@ -1,5 +1,7 @@
 """One sample at a time: each estimator against the formula of its paper, and what must hold for any sample."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -231,6 +233,36 @@ def exact_value():
 def test_exact_is_the_sum_over_states():
     value, _ = estimate("exact")
     np.testing.assert_allclose(value, exact_value(), rtol=1e-5)
+
+
+def test_exact_takes_a_shape_from_the_samples_under_xla_where_the_batch_size_is_known():
+    def fn(b):
+        return tf.reduce_sum(tf.square(tf.tile(b, [1, tf.shape(b)[1]]) - WEIGHTS.sum()), axis=1)
+
+    def gradient(logits):
+        logits = tf.ensure_shape(logits, LOGITS.shape)
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = rt.expectation(fn, logits, "exact")
+        return tape.gradient(value, logits)
+
+    any_size = [tf.TensorSpec([None, 3], tf.float32)]
+    compiled = tf.function(gradient, jit_compile=True, input_signature=any_size)
+    logits = tf.constant(LOGITS, tf.float32)
+    np.testing.assert_allclose(compiled(logits), gradient(logits), rtol=1e-4)
+    assert np.abs(gradient(logits)).min() > 1e-3
+
+
+def test_an_estimator_is_built_within_a_traced_function_without_a_warning():
+    estimator, records = rt.estimators.get("reinforce"), []
+    handler = logging.Handler()
+    handler.emit = records.append
+    tf.get_logger().addHandler(handler)
+    try:
+        tf.function(lambda: rt.expectation(f_tf, tf.zeros([2, 3]), estimator))()
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert [record.getMessage() for record in records] == []
 
 
 def expected_value(name, seed):

@@ -237,7 +237,7 @@ def test_fit_compiles():
 
 
 def test_a_dataset_read_several_steps_at_a_time_trains_the_same():
-    """With `steps_per_epoch` batches are stacked in the pipeline; without, the program's batches are taken one by one."""
+    """With `steps_per_epoch` the pipeline stacks the batches; without, the program takes them one by one."""
     weights = []
     for arguments in ({"steps_per_epoch": 8, "epochs": 5}, {"epochs": 1}):
         model = functional(jit_compile=True, steps_per_execution=8)

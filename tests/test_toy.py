@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import pathlib
 import subprocess
 import sys
 
+import command_line
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,10 +24,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def command(*arguments):
     """Runs the command in this process; its exit status."""
-    try:
-        return toy.main(["toy.py", *map(str, arguments)]) or 0
-    except SystemExit as stop:
-        return stop.code
+    return command_line.exit_status(lambda: toy.main(["toy.py", *map(str, arguments)]))
+
+
+assert_fails_with = functools.partial(command_line.assert_fails_with, command)
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +180,6 @@ BAD_FLAGS = [
     ("--targets=0.4", "Unknown command line flag 'targets'. Did you mean: target ?; accepted are those of --help"),
     ("0.45", "argument '0.45': accepted are flags only"),
 ]
-
-
-def assert_fails_with(message, capsys, *arguments):
-    assert command(*arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
 
 
 @pytest.mark.parametrize(("flag", "message"), BAD_FLAGS)

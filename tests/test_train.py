@@ -1,6 +1,7 @@
 """The trainer's command line: what it writes, how it goes on, and what it says to bad input."""
 
 import contextlib
+import functools
 import gzip
 import io
 import json
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 
+import command_line
 import numpy as np
 import pytest
 from absl.testing import flagsaver
@@ -28,10 +30,10 @@ TINY = ("--hidden_units=8", "--batch_size=4", "--report_every=6", "--eval_sample
 def command(*arguments):
     """Runs the trainer in this process; its exit status."""
     with flagsaver.flagsaver():
-        try:
-            return train.main(flags.parse(["train.py", *map(str, arguments)])) or 0
-        except SystemExit as stop:
-            return stop.code
+        return command_line.exit_status(lambda: train.main(flags.parse(["train.py", *map(str, arguments)])))
+
+
+assert_fails_with = functools.partial(command_line.assert_fails_with, command)
 
 
 def process(*arguments):
@@ -261,14 +263,6 @@ BAD_FLAGS = [
 ]
 
 
-def assert_fails_with(message, capsys, *arguments):
-    assert command(*arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
-
-
 @pytest.mark.parametrize(("flag", "message"), BAD_FLAGS)
 def test_a_bad_flag_is_one_line_and_leaves_the_workdir_alone(flag, message, tmp_path, capsys):
     assert_fails_with(message, capsys, *TINY, f"--workdir={tmp_path / 'run'}", flag)
@@ -284,12 +278,20 @@ def test_a_bad_flag_in_a_process(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_rule_that_the_estimator_does_not_take(tmp_path, capsys):
+    message = "`rule` must be one of n_pass. Received: rule='coupled'"
+    arguments = ("--estimator=relax", "--rule=coupled", f"--workdir={tmp_path / 'run'}")
+    assert_fails_with(message, capsys, *TINY, *arguments)
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("estimator", "flag", "accepted"),
     [
         ("nvil", "--temperature=0.1", "no flag of its own"),
         ("reinforce", "--learn_temperature=True", "no flag of its own"),
         ("concrete", "--learn_temperature=False", "--temperature"),
+        ("concrete", "--rule=coupled", "--temperature, --relaxation"),
     ],
 )
 def test_a_flag_that_the_estimator_does_not_take(estimator, flag, accepted, tmp_path, capsys):

@@ -23,6 +23,25 @@ def names() -> list[str]:
     return sorted(_registry)
 
 
+def serving(*families: str, without_derivative: bool = False) -> list[str]:
+    """Names of the estimators that serve all of these families, sorted.
+
+    Args:
+        *families: `"bernoulli"`, `"categorical"`.
+        without_derivative: whether to leave out those that need the derivative of the objective.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> "arm" in rt.estimators.serving("bernoulli"), "arm" in rt.estimators.serving("bernoulli", "categorical")
+    (True, False)
+    """
+    return [
+        name
+        for name, estimator in sorted(_registry.items())
+        if set(families) <= set(estimator.families) and not (without_derivative and estimator.needs_derivative)
+    ]
+
+
 def get(identifier: str | dict | Estimator | type[Estimator]) -> Estimator:
     """The estimator that `identifier` means.
 
@@ -76,5 +95,6 @@ __all__ = [
     "evaluate",
     "get",
     "names",
+    "serving",
     *sorted(member.__name__ for member in _registry.values()),
 ]

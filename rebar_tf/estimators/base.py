@@ -104,6 +104,7 @@ class Estimator(keras.layers.Layer):
     def __init__(self, name: str = "control", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", **kwargs})  # float32 under any mixed-precision policy
 
+    @tf.autograph.experimental.do_not_convert  # it warns where it cannot rewrite a method for a function being traced
     def build_control(self, spec: ControlSpec) -> None:
         """Creates the estimator's variables, once; ValueError for a family that it does not serve."""
         self.check_families(spec.families)
@@ -129,10 +130,9 @@ class Estimator(keras.layers.Layer):
             if family.name not in self.families:
                 from rebar_tf import estimators  # the registry, which imports this module
 
-                able = [name for name in estimators.names() if family.name in estimators.get(name).families]
                 raise ValueError(
                     f"Estimator {self.estimator_name!r} serves {' and '.join(self.families)} units only. "
-                    f"Received: {family.name} units, which {', '.join(able)} would do"
+                    f"Received: {family.name} units, which {', '.join(estimators.serving(family.name))} would do"
                 )
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rebar_tf.estimators.base import Estimate, Objective, evaluate
@@ -37,7 +35,7 @@ class Concrete(RelaxingEstimator):
     needs_derivative = True
 
     def __init__(self, temperature: float = 0.1, relaxation: str = "concrete", **kwargs):
-        super().__init__(temperature, learn_temperature=False, relaxation=relaxation, **kwargs)
+        super().__init__(temperature, relaxation, **kwargs)
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f = self.hard_pass(objective, step)
@@ -45,8 +43,3 @@ class Concrete(RelaxingEstimator):
             f_relaxed = evaluate(objective)
         relaxed.gradients(f_relaxed)  # refuses an objective without derivative
         return Estimate(value=tf.stop_gradient(f), direct=f_relaxed)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["learn_temperature"], config["temperature_per_layer"]
-        return config

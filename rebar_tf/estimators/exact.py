@@ -19,6 +19,12 @@ class Exact(Estimator):
     No variance, and no samples in the reported objective. One evaluation of the objective for each state, at most 4,096
     of them (12 binary units); the objective need not be differentiable.
 
+    The states are a loop, and TensorFlow differentiates a loop by stacking what its passes computed, shapes too. Under
+    XLA, in a function that was traced for batches of any size, an objective whose derivative needs such a shape
+    (`tf.tile(b, [1, tf.shape(b)[1]])`, say) therefore does not compile: "must be a compile-time constant". Trace with
+    the batch size: `tf.ensure_shape(logits, [24, 10])`, an input signature that has it, or `drop_remainder=True` where
+    the data are batched.
+
     Raises:
         ValueError: for more than 4,096 states, at the first step.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rebar_tf.arguments import is_integer
 from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective
 from rebar_tf.reparameterization import per_unit
 from rebar_tf.sampling import HardSampler, Site
@@ -23,12 +24,12 @@ class MultiSampleEstimator(Estimator):
 
     def __init__(self, num_samples: int = 2, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(num_samples, int) or num_samples < 2:
+        if not is_integer(num_samples, least=2):
             raise ValueError(
                 "`num_samples` must be an integer of 2 or more, as each sample is compared with the others; reinforce, "
                 f"nvil and rebar need one only. Received: num_samples={num_samples!r}"
             )
-        self.num_samples = num_samples
+        self.num_samples = int(num_samples)
 
     def hard_passes(self, objective: Objective, step: tf.Tensor) -> tuple[list[HardSampler], list[tf.Tensor]]:
         """K traces, and f at each: `[batch]`, with its direct gradient."""
@@ -43,10 +44,10 @@ class MultiSampleEstimator(Estimator):
 
         Returns:
             An estimate of the mean of f that has no cotangents yet; f, `[K, batch]`, constant; and for each layer its K
-            sites with `df/db`, `[K, batch, ...]`, constant.
+            sites with `df/db`, `[K, batch, ...]`, constant: zero for a layer that f sees by way of later ones only.
         """
         traces, f = self.hard_passes(objective, step)
-        derivatives = [direct_derivatives(trace, f_k) for trace, f_k in zip(traces, f, strict=True)]
+        derivatives = [trace.gradients(f_k, allow_unseen=True) for trace, f_k in zip(traces, f, strict=True)]
         slopes = [tf.stop_gradient(tf.stack(by_sample)) for by_sample in zip(*derivatives, strict=True)]
         mean = tf.reduce_mean(tf.stack(f), axis=0)
         layers = list(zip(zip(*traces, strict=True), slopes, strict=True))
@@ -192,22 +193,6 @@ class DoubleCv(MultiSampleEstimator):
                 estimate.sites.append(site)
                 estimate.plain.append(cotangent / self.num_samples)
         return estimate
-
-
-def direct_derivatives(trace: HardSampler, f: tf.Tensor) -> list[tf.Tensor]:
-    """`df/db` for each layer, the samples of later layers held: zero where f sees a layer by way of those only.
-
-    Raises:
-        ValueError: where f depends on no layer in a differentiable way.
-    """
-    derivatives = trace._tape.gradient(f, trace.outputs)
-    if all(derivative is None for derivative in derivatives):
-        raise ValueError(
-            "The objective has no derivative with respect to the samples of any stochastic layer: it rounds, compares "
-            "or indexes them. Use an estimator that needs none: rloo, vimco, reinforce, nvil or lax."
-        )
-    pairs = zip(derivatives, trace.outputs, strict=True)
-    return [tf.zeros_like(output) if derivative is None else derivative for derivative, output in pairs]
 
 
 def mean_of_others(values: tf.Tensor) -> tf.Tensor:

@@ -7,17 +7,18 @@ from typing import Any
 
 import tensorflow as tf
 
+from rebar_tf.arguments import is_integer
 from rebar_tf.control_network import ControlNetwork
 from rebar_tf.estimators.base import BaselineEstimator, ControlSpec, Estimate, Objective, evaluate
 from rebar_tf.estimators.scales import ScaledEstimator
-from rebar_tf.estimators.temperature import RelaxingEstimator
+from rebar_tf.estimators.temperature import LearnedTemperatureEstimator
 from rebar_tf.reparameterization import per_unit
 from rebar_tf.sampling import HardSampler, Site
 
 RULES = ("n_pass", "coupled", "hybrid", "q_function")
 
 
-class Rebar(ScaledEstimator, RelaxingEstimator, BaselineEstimator):
+class Rebar(ScaledEstimator, LearnedTemperatureEstimator, BaselineEstimator):
     """REBAR: the score function with the relaxed objective as control variate (eq. 4), in its local form.
 
     Eq. 4 for one sample of one layer, to minimise f, with `y = sigma_lambda(z)` and `y~ = sigma_lambda(z~)`:
@@ -73,6 +74,7 @@ class Rebar(ScaledEstimator, RelaxingEstimator, BaselineEstimator):
     needs_derivative = True
     minimizes_variance = True
     forward_mode = True  # nothing but the temperature is trained through the control variate
+    rules: tuple[str, ...] = RULES
 
     def __init__(
         self,
@@ -93,14 +95,14 @@ class Rebar(ScaledEstimator, RelaxingEstimator, BaselineEstimator):
             temperature_per_layer=temperature_per_layer,
             **kwargs,
         )
-        if rule not in RULES:
-            raise ValueError(f"`rule` must be one of {', '.join(RULES)}. Received: rule={rule!r}")
-        if not isinstance(every, int) or every < 1 or (every > 1 and rule != "hybrid"):
+        if rule not in self.rules:
+            raise ValueError(f"`rule` must be one of {', '.join(self.rules)}. Received: rule={rule!r}")
+        if not is_integer(every, least=1) or (every > 1 and rule != "hybrid"):
             raise ValueError(
                 f"`every` must be an integer of 1 or more, and 1 but for rule='hybrid'. Received: every={every!r}, "
                 f"rule={rule!r}"
             )
-        self.rule, self.every = rule, every
+        self.rule, self.every = rule, int(every)
 
     def build_variables(self, spec: ControlSpec) -> None:
         super().build_variables(spec)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rebar_tf.estimators.base import ControlSpec, Objective
@@ -23,12 +21,7 @@ class Relax(Rebar):
 
     Unbiased; `1 + n` evaluations of the objective, which must be differentiable in the samples.
 
-    Args:
-        temperature: lambda at the start, > 0.
-        learn_temperature: whether lambda is trained.
-        relaxation: `"eq7"` or `"concrete"`.
-        temperature_per_layer: whether each stochastic layer has a lambda of its own.
-        eta: `"variable"`, `"shared"` or `"unit"`.
+    Takes the arguments of `Rebar`, of whose rules it has `n_pass` only, and raises what `Rebar` does.
 
     Example:
     >>> import rebar_tf as rt
@@ -38,20 +31,8 @@ class Relax(Rebar):
     """
 
     estimator_name = "relax"
-    forward_mode = False
-
-    def __init__(
-        self,
-        temperature: float = 0.5,
-        learn_temperature: bool = True,
-        relaxation: str = "eq7",
-        temperature_per_layer: bool = False,
-        eta: str = "variable",
-        **kwargs,
-    ):
-        super().__init__(
-            temperature, learn_temperature, relaxation, temperature_per_layer, rule="n_pass", eta=eta, **kwargs
-        )
+    forward_mode = False  # the learned network, too, is trained through the control variate
+    rules = ("n_pass",)
 
     def build_variables(self, spec: ControlSpec) -> None:
         super().build_variables(spec)
@@ -64,16 +45,12 @@ class Relax(Rebar):
         r, _, (r_derivative,) = learned_objective(self.networks, group, self.relax)
         return f_relaxed + r, relaxed, [derivative + r_derivative]
 
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["rule"], config["every"]
-        return config
-
 
 class Lax(Relax):
     """LAX: the learned control variate alone, `c(z) = r(z)`; the objective is a black box.
 
     RELAX without its relaxed objective. Unbiased; 1 evaluation of the objective, which need not be differentiable.
+    Takes the arguments of `Relax`.
 
     Example:
     >>> import rebar_tf as rt

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
 from rebar_tf.estimators.base import Estimate, Estimator, Objective, check_trace, evaluate
@@ -62,12 +60,7 @@ class GumbelStraightThrough(RelaxingEstimator, StraightThrough):
     estimator_name = "gumbel_straight_through"
 
     def __init__(self, temperature: float = 0.5, relaxation: str = "concrete", **kwargs):
-        super().__init__(temperature, learn_temperature=False, relaxation=relaxation, **kwargs)
+        super().__init__(temperature, relaxation, **kwargs)
 
     def smooth(self, site: Site) -> tf.Tensor:
         return self.relax(site, site.z, site.logits)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["learn_temperature"], config["temperature_per_layer"]
-        return config

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from rebar_tf.arguments import is_positive
 from rebar_tf.estimators.base import ControlSpec, Estimator
 from rebar_tf.reparameterization import check_relaxation
 from rebar_tf.sampling import HardSampler, RelaxedSampler, Site
 
 
 class RelaxingEstimator(Estimator):
-    """An estimator that relaxes its samples at a temperature lambda, held as `log lambda`.
+    """An estimator that relaxes its samples at a temperature lambda, held fixed as `log lambda`.
 
     Args:
-        temperature: lambda at the start, > 0.
-        learn_temperature: whether lambda is trained.
+        temperature: lambda, > 0.
         relaxation: `"eq7"` or `"concrete"`.
-        temperature_per_layer: whether each stochastic layer has a lambda of its own.
     """
 
-    def __init__(
-        self,
-        temperature: float,
-        learn_temperature: bool,
-        relaxation: str,
-        temperature_per_layer: bool = False,
-        **kwargs,
-    ):
+    learn_temperature: bool = False
+    temperature_per_layer: bool = False
+
+    def __init__(self, temperature: float, relaxation: str, **kwargs):
         super().__init__(**kwargs)
-        if not (isinstance(temperature, (int, float)) and 0.0 < temperature < math.inf):
+        if not is_positive(temperature):
             raise ValueError(f"`temperature` must be a positive number. Received: temperature={temperature!r}")
         self.initial_temperature = float(temperature)
-        self.learn_temperature = bool(learn_temperature)
         self.relaxation = check_relaxation(relaxation)
-        self.temperature_per_layer = bool(temperature_per_layer)
 
     def build_variables(self, spec: ControlSpec) -> None:
         super().build_variables(spec)
@@ -67,11 +61,30 @@ class RelaxingEstimator(Estimator):
             return {f"temperature_{i}": t for i, t in enumerate(tf.unstack(temperatures))}
         return {"temperature": temperatures}
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "temperature": self.initial_temperature, "relaxation": self.relaxation}
+
+
+class LearnedTemperatureEstimator(RelaxingEstimator):
+    """An estimator that trains its temperature lambda, or one for each stochastic layer.
+
+    Args:
+        temperature: lambda at the start, > 0.
+        learn_temperature: whether lambda is trained.
+        relaxation: `"eq7"` or `"concrete"`.
+        temperature_per_layer: whether each stochastic layer has a lambda of its own.
+    """
+
+    def __init__(
+        self, temperature: float, learn_temperature: bool, relaxation: str, temperature_per_layer: bool, **kwargs
+    ):
+        super().__init__(temperature, relaxation, **kwargs)
+        self.learn_temperature = bool(learn_temperature)
+        self.temperature_per_layer = bool(temperature_per_layer)
+
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "temperature": self.initial_temperature,
             "learn_temperature": self.learn_temperature,
-            "relaxation": self.relaxation,
             "temperature_per_layer": self.temperature_per_layer,
         }
