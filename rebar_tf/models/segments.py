@@ -65,7 +65,7 @@ def segment(name: str, inputs: int, outputs: int, tanh_units: list[int], seeds: 
 
 def add_data(model: keras.Model, name: str, values: np.ndarray) -> keras.Variable:
     """A weight that holds data and is not trained: it is saved and loaded with the model."""
-    weight = model.add_weight(shape=values.shape, initializer="zeros", trainable=False, name=name)
+    weight = model.add_weight(shape=values.shape, initializer="zeros", trainable=False, autocast=False, name=name)
     weight.assign(values)
     return weight
 
