@@ -25,6 +25,8 @@ CHAINS = {
     ("deep", 3): ["encoder_0", "encoder_1", "encoder_2", "generator_2", "generator_1", "generator_0"],
 }
 
+SMALL = pytest.mark.parametrize(("generator", "num_layers"), [("paper", 1), ("paper", 2), ("deep", 2)])
+
 
 def network(generator="paper", num_layers=2, estimator="rebar", **arguments):
     """A small network with random weights and control variables."""
@@ -86,30 +88,43 @@ def test_it_starts_as_the_belief_network_does():
         np.testing.assert_array_equal(a, b)
 
 
-def exact_log_likelihood(model):
-    """`log p(y | x)` by enumeration of the chain, in NumPy."""
-    count = len(model.stochastic)
+def enumerated(model):
+    """In NumPy, `[example, state]`: log-probabilities of the last stochastic layer's states, and `log p(y | state)`."""
     states = np.indices([2] * 3).reshape(3, -1).T.astype(np.float64)
-    log_q = [log_bernoulli(states, dense(model.segments[0], x - INPUT_MEAN)[None]) for x in X]
-    log_alpha = np.stack(log_q)  # [example, state of the last layer so far]
-    for segment in model.segments[1:count]:
-        transition = np.stack([log_bernoulli(states, dense(segment, 2 * b - 1)[None]) for b in states])
-        log_alpha = scipy.special.logsumexp(log_alpha[:, :, None] + transition, axis=1)
-    bias = -np.log(1 / np.clip(OUTPUT_MEAN, 0.001, 0.999) - 1)
-    y_logits = dense(model.segments[-1], 2 * states - 1) + bias
-    log_likelihood = np.stack([log_bernoulli(y, y_logits) for y in Y])
-    return scipy.special.logsumexp(log_alpha + log_likelihood, axis=1)
+    *hidden, output = model.segments
+    log_p = np.stack([log_bernoulli(states, dense(hidden[0], x - INPUT_MEAN)) for x in X])
+    for segment in hidden[1:]:
+        transition = np.stack([log_bernoulli(states, dense(segment, 2 * b - 1)) for b in states])
+        log_p = scipy.special.logsumexp(log_p[:, :, np.newaxis] + transition, axis=1)
+    y_logits = dense(output, 2 * states - 1) - np.log(1 / np.clip(OUTPUT_MEAN, 0.001, 0.999) - 1)
+    return log_p, np.stack([log_bernoulli(y, y_logits) for y in Y])
 
 
-@pytest.mark.parametrize(("generator", "num_layers"), [("paper", 1), ("paper", 2), ("deep", 2)])
+@SMALL
 def test_bound_tends_to_the_log_likelihood(generator, num_layers):
     model = network(generator, num_layers)
     one, many = (model.bound(X, Y, num_samples=k, seed=1) for k in (1, 20_000))
-    np.testing.assert_allclose(many, exact_log_likelihood(model), atol=0.05)
+    np.testing.assert_allclose(many, scipy.special.logsumexp(sum(enumerated(model)), axis=1), atol=0.05)
     assert one.mean() < many.mean()
 
 
-@pytest.mark.parametrize(("generator", "num_layers"), [("paper", 1), ("paper", 2), ("deep", 2)])
+@SMALL
+def test_exact_gradient_is_that_of_the_expectation_in_numpy(generator, num_layers):
+    """Which the estimates are compared with below: along each variable, by central differences."""
+    model, step = network(generator, num_layers), 1e-2
+    for variable, gradient in zip(model.model_variables, rt.testing.exact_gradients(model, X, Y), strict=True):
+        value, direction, expectations = variable.numpy(), np.sign(gradient), []
+        for moved in (value + step * direction, value - step * direction):
+            variable.assign(moved)
+            log_p, log_likelihood = enumerated(model)
+            expectations.append(-np.sum(np.exp(log_p) * log_likelihood, axis=1).mean())
+        variable.assign(value)
+        slope = (expectations[0] - expectations[1]) / (2 * step)
+        assert slope == pytest.approx(np.abs(gradient).sum(), rel=1e-2), variable.path
+        assert slope > 0
+
+
+@SMALL
 @pytest.mark.parametrize("estimator", ["rebar", "nvil", "muprop"])
 def test_unbiased_in_every_variable(estimator, generator, num_layers):
     """An unbiased estimator is rejected with probability 1e-4; a bias of 30 % would be seen with 0.99."""
