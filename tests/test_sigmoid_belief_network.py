@@ -1,5 +1,6 @@
 """The sigmoid belief network: its objective in NumPy, its bounds, its distributions, what it refuses."""
 
+import keras
 import numpy as np
 import pytest
 import scipy.special
@@ -146,3 +147,21 @@ def test_bad_images_are_refused_before_the_first_step(x):
     with pytest.raises(ValueError, match=r"^x must .*Received"):
         model.fit(x, verbose=0)
     assert int(model.estimator.step) == 0
+
+
+def test_images_of_another_width_are_no_broadcast():
+    """One pixel would stand for all of them."""
+    with pytest.raises(ValueError, match=r"`x` must have the shape \[batch, 6\]. Received: shape \(8, 1\)"):
+        network(1).bound(X[:, :1])
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_predicts(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = network(2)
+        predicted = model.predict(X, verbose=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert predicted.dtype == np.float32
+    assert np.isfinite(predicted).all()

@@ -225,14 +225,17 @@ def test_help_in_a_process_names_what_is_accepted():
         out, _ = run.communicate(timeout=60)
     assert run.returncode == 0
     words = out.replace(",", " ").replace(".", " ").split()
-    assert {*rt.datasets.names(), *rt.estimators.names(), "fixed", "dynamic", "generative"} <= set(words)
+    assert {*rt.datasets.names(), *rt.estimators.names(), "fixed", "dynamic"} <= set(words)
+    assert {"generative", "structured", "paper", "deep"} <= set(words)
     assert all(f"--{name}" in out or f"--[no]{name}" in out for name in flags.experiment())
 
 
 BAD_FLAGS = [
     ("--estimator=rebarr", "--estimator=rebarr: accepted is one of arm, concrete, disarm,"),
     ("--dataset=cifar", "--dataset=cifar: accepted is one of mnist, mnist_5k"),
-    ("--task=discriminative", "--task=discriminative: accepted is one of generative"),
+    ("--task=discriminative", "--task=discriminative: accepted is one of generative, structured"),
+    ("--structured_generator=broad", "--structured_generator=broad: accepted is one of paper, deep"),
+    ("--structured_generator=deep", "--structured_generator=deep: accepted with --task=structured only"),
     ("--binarization=none", "--binarization=none: accepted is one of fixed, dynamic"),
     ("--batch_size=0", "--batch_size=0: accepted is an integer of 1 or more"),
     ("--batch_size=-24", "--batch_size=-24: accepted is an integer of 1 or more"),
@@ -338,6 +341,43 @@ def test_flags_reach_the_model():
     np.testing.assert_allclose(model.data_mean.numpy(), dataset.mean)
 
 
+@pytest.mark.parametrize(("flag", "generator"), [(None, "paper"), ("paper", "paper"), ("deep", "deep")])
+def test_flags_reach_the_structured_model(flag, generator):
+    chosen = settings(task="structured", structured_generator=flag, num_layers=2, hidden_units=5, seed=7)
+    dataset = experiment.load_dataset(chosen)
+    model = experiment.build_model(chosen, dataset)
+    config = model.get_config()
+    assert isinstance(model, rt.models.StructuredPredictionNetwork)
+    names = ("generator", "num_layers", "hidden_units", "input_units", "output_units", "seed")
+    assert [config[name] for name in names] == [generator, 2, 5, 392, 392, 7]
+    np.testing.assert_allclose(model.input_mean.numpy(), dataset.mean[:392])
+    np.testing.assert_allclose(model.output_mean.numpy(), dataset.mean[392:])
+
+
+def test_the_top_half_predicts_the_bottom_half():
+    """In training, row by row of each digit, as in the held-out splits."""
+    chosen = settings(task="structured", batch_size=24)
+    data = experiment.load_dataset(chosen)
+    whole = next(iter(experiment.training_batches(settings(batch_size=24), data, start_step=3)))[0].numpy()
+    x, y = (part.numpy() for part in next(iter(experiment.training_batches(chosen, data, start_step=3))))
+    np.testing.assert_array_equal(x.reshape(24, 14, 28), whole.reshape(24, 28, 28)[:, :14])
+    np.testing.assert_array_equal(y.reshape(24, 14, 28), whole.reshape(24, 28, 28)[:, 14:])
+    for (x, y), images in zip(experiment.held_out(chosen, data), (data.valid, data.test), strict=True):
+        np.testing.assert_array_equal(np.concatenate([x, y], axis=1), images)
+
+
+def test_a_structured_run_goes_on(tmp_path, short_programs, capsys):
+    arguments = (*TINY, "--task=structured", "--structured_generator=deep", "--num_layers=2", f"--workdir={tmp_path}")
+    for steps in (6, 12):
+        assert command(*arguments, f"--num_steps={steps}") == 0
+    out = capsys.readouterr().out
+    assert "from step 6" in out
+    assert [row["step"] for row in curve(tmp_path)] == [6, 12]
+    assert -400 < json.loads(out.splitlines()[-1])["valid_bound_2"] < -50  # of 392 pixels; fair coins have -272
+    message = "--structured_generator was deep and is now paper"
+    assert_fails_with(message, capsys, *arguments, "--num_steps=12", "--structured_generator=paper")
+
+
 def test_dynamic_binarization_draws_training_images_anew_and_held_out_ones_once():
     dynamic, fixed = settings(binarization="dynamic", batch_size=4000), settings(batch_size=4000)
     data = experiment.load_dataset(dynamic)
@@ -441,9 +481,17 @@ def test_a_damaged_checkpoint(unbroken, tmp_path, capsys):
 def test_a_folder_below_runs_for_each_set_of_flags():
     paths = {
         str(Workdir.of(settings(**changes)).path)
-        for changes in ({}, {"num_steps": 7}, {"data_dir": "data"}, {"seed": 1}, {"estimator": "nvil"})
+        for changes in (
+            {},
+            {"num_steps": 7},
+            {"data_dir": "data"},
+            {"seed": 1},
+            {"estimator": "nvil"},
+            {"task": "structured"},
+            {"task": "structured", "structured_generator": "deep"},
+        )
     }
-    assert len(paths) == 3  # the number of steps and where the data lies make no other run
+    assert len(paths) == 5  # the number of steps and where the data lies make no other run
     assert all(path.startswith(f"runs{os.sep}mnist_5k-") for path in paths)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from trainers.errors import BadInput, one_line
-from trainers.tasks import TASKS
+from trainers.tasks import TASKS, check_flags
 
 if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they need it
     import tensorflow as tf
@@ -82,12 +82,13 @@ def build_model(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.mo
     """The compiled model of the flags, at its initial weights.
 
     Raises:
-        BadInput: for values that model or estimator do not take.
+        BadInput: for flags and values that task, model or estimator do not take.
     """
     import keras
 
     import rebar_tf as rt
 
+    check_flags(settings)
     keras.utils.set_random_seed(settings["seed"])  # the initial weights that the model's own seed does not reach
     with _bad_input():
         model = TASKS[settings["task"]].build(settings, dataset, build_estimator(settings))

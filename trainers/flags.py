@@ -31,7 +31,17 @@ flags.DEFINE_string(
     "How pixels become 0 or 1: fixed is once and for all, dynamic anew at every step. Accepted: {binarizations}.",
 )
 define_integer("binarization_seed", 0, "Seed of the fixed binarization.", low=0, high=2**32 - 1)
-flags.DEFINE_string("task", "generative", "What is modelled. Accepted: {tasks}.")
+flags.DEFINE_string(
+    "task",
+    "generative",
+    "What is modelled: images, or the bottom half of each given the top half. Accepted: {tasks}.",
+)
+flags.DEFINE_string(
+    "structured_generator",
+    None,
+    "Generator of the task structured: as published, with one stochastic layer, or as meant, with one for each of "
+    "--num_layers. Accepted: {structured_generators}. Unset: paper.",
+)
 define_integer("num_layers", 1, "Stochastic layers of the model.")
 define_boolean("nonlinear", False, "Whether two tanh layers stand between stochastic ones.")
 define_integer("hidden_units", 200, "Units of each stochastic layer, and of each tanh layer.")
@@ -72,10 +82,10 @@ def experiment() -> dict[str, Any]:
 
 
 def check_names(settings: dict[str, Any]) -> None:
-    """Raises `BadInput` for a dataset, task, estimator or binarization that there is none of."""
+    """Raises `BadInput` for a dataset, task, generator, estimator or binarization that there is none of."""
     accepted = _accepted_names()
-    for name in ("dataset", "task", "estimator", "binarization"):
-        if settings[name] not in accepted[f"{name}s"]:
+    for name in ("dataset", "task", "structured_generator", "estimator", "binarization"):
+        if settings[name] is not None and settings[name] not in accepted[f"{name}s"]:
             names = ", ".join(accepted[f"{name}s"])
             raise BadInput(f"flag --{name}={settings[name]}: accepted is one of {names}")
 
@@ -84,11 +94,13 @@ def _accepted_names() -> dict[str, Sequence[str]]:
     quiet.import_tensorflow()
     import rebar_tf as rt
     from rebar_tf.datasets.binarization import BINARIZATIONS
+    from rebar_tf.models.structured_prediction_network import GENERATORS
     from trainers.tasks import TASKS
 
     return {
         "datasets": rt.datasets.names(),
         "tasks": sorted(TASKS),
+        "structured_generators": GENERATORS,
         "estimators": rt.estimators.names(),
         "binarizations": BINARIZATIONS,
     }

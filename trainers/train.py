@@ -1,4 +1,4 @@
-"""Trains a sigmoid belief network on images of digits, and reports the bound and how noisy the gradient is.
+"""Trains a network of binary units on images of digits, and reports the bound and how noisy the gradient is.
 
   python -m trainers.train
       REBAR with a learned temperature on 4,000 digits that need no download.
@@ -8,6 +8,9 @@
 
   python -m trainers.train --dataset=mnist --data_dir=data --estimator=concrete --temperature=0.5
       All of MNIST, from raw files or tensorflow-datasets below data.
+
+  python -m trainers.train --task=structured --num_layers=2 --structured_generator=deep
+      Predicts the bottom half of each digit from the top half, in place of modelling whole digits.
 
 Every --report_every steps a line appears, and curve.csv and TensorBoard (tensorboard --logdir=WORKDIR) get a
 point: bound in nats, log gradient variance, temperature, steps per second. The last line of the output is

@@ -11,8 +11,17 @@ import tensorflow as tf
 from rebar_tf import sampling
 from rebar_tf.datasets.validation import validate_images
 from rebar_tf.estimators import Estimator
-from rebar_tf.initializers import PaperInitializer
 from rebar_tf.layers.stochastic import StochasticBinary
+from rebar_tf.models.segments import (
+    add_data,
+    centre,
+    check_mean,
+    check_sizes,
+    choose_seed,
+    derive_seeds,
+    output_bias,
+    segment,
+)
 from rebar_tf.models.training import StochasticTraining
 from rebar_tf.reparameterization import Bernoulli
 
@@ -72,78 +81,35 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in (
-            ("num_layers", num_layers),
-            ("hidden_units", hidden_units),
-            ("visible_units", visible_units),
-        ):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"`{name}` must be an integer of 1 or more. Received: {name}={value!r}")
-        self.num_layers, self.hidden_units, self.nonlinear = (
-            int(num_layers),
-            int(hidden_units),
-            bool(nonlinear),
-        )
+        check_sizes(num_layers=num_layers, hidden_units=hidden_units, visible_units=visible_units)
+        self.num_layers, self.hidden_units, self.nonlinear = int(num_layers), int(hidden_units), bool(nonlinear)
         self.visible_units = int(visible_units)
-        self.seed = int(np.random.randint(2**31 - 1)) if seed is None else int(seed)
-        self._initializer_seeds = iter(np.random.SeedSequence(self.seed).generate_state(64 * num_layers))
+        self.seed = choose_seed(seed)
+        seeds = derive_seeds(self.seed, self.num_layers)
+        tanh_units = [self.hidden_units] * 2 if self.nonlinear else []
+        widths = [self.visible_units, *[self.hidden_units] * self.num_layers]
 
         self.stochastic = [
-            StochasticBinary(estimator, seed=self._next_seed(), name=f"stochastic_{i}") for i in range(num_layers)
+            StochasticBinary(estimator, seed=next(seeds), name=f"stochastic_{i}") for i in range(num_layers)
         ]
-        self.encoder = [self._segment(f"encoder_{i}") for i in range(num_layers)]
+        self.encoder = [segment(f"encoder_{i}", widths[i], widths[i + 1], tanh_units, seeds) for i in range(num_layers)]
         self.generator = [
-            self._segment(f"generator_{i}", self.visible_units if i == 0 else None) for i in range(num_layers)
+            segment(f"generator_{i}", widths[i + 1], widths[i], tanh_units, seeds) for i in range(num_layers)
         ]
-        self._build_networks(self._check_mean(data_mean))
-
-    def _next_seed(self) -> int:
-        return int(next(self._initializer_seeds)) & 0x7FFFFFFF
-
-    def _segment(self, name: str, outputs: int | None = None) -> keras.Sequential:
-        """The layers between two stochastic ones: linear, or two tanh layers and a linear one."""
-        units = [self.hidden_units, self.hidden_units] if self.nonlinear else []
-        hidden = [keras.layers.Dense(n, activation="tanh", kernel_initializer=self._initializer()) for n in units]
-        out = keras.layers.Dense(outputs or self.hidden_units, kernel_initializer=self._initializer())
-        return keras.Sequential([*hidden, out], name=name)
-
-    def _initializer(self) -> PaperInitializer:
-        return PaperInitializer(seed=self._next_seed())
-
-    def _check_mean(self, data_mean: np.ndarray | None) -> np.ndarray:
-        mean = np.full(self.visible_units, 0.5) if data_mean is None else np.asarray(data_mean, np.float32)
-        if mean.shape != (self.visible_units,) or not np.all((mean >= 0) & (mean <= 1)):
-            raise ValueError(
-                f"`data_mean` must be {self.visible_units} numbers in [0, 1]. Received: shape {mean.shape}, "
-                f"range [{mean.min()}, {mean.max()}]"
-            )
-        return mean
-
-    def _build_networks(self, mean: np.ndarray) -> None:
-        """Creates every variable, so that a loaded model and an optimizer find all state in place."""
-        for i in range(self.num_layers):
-            self.encoder[i].build((None, self.visible_units if i == 0 else self.hidden_units))
-            self.generator[i].build((None, self.hidden_units))
-            self.stochastic[i].build((None, self.hidden_units))
+        # Every variable exists from here on, so that a loaded model and an optimizer find all state in place.
+        for layer in self.stochastic:
+            layer.build((None, self.hidden_units))
         self.prior_logits = self.add_weight(shape=(self.hidden_units,), initializer="zeros", name="prior_logits")
-        # Data, not parameters; kept as weights so that they are saved with the model.
-        self.data_mean = self.add_weight(
-            shape=(self.visible_units,), initializer="zeros", trainable=False, name="data_mean"
-        )
-        self.data_mean.assign(mean)
+        self.data_mean = add_data(self, "data_mean", check_mean(data_mean, self.visible_units, "data_mean"))
         self.built = True
-        self.build_estimator(self.visible_units, seed=self._next_seed())
+        self.build_estimator(self.visible_units, seed=next(seeds))
 
     def baseline_context(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.cast(x, tf.float32) - self.data_mean.value
+        return centre(x, self.data_mean, "x")
 
     def visible_logits(self, b: tf.Tensor) -> tf.Tensor:
-        """`[batch, visible_units]` logits of `p(x | b_1)`; `b` in {-1, 1}, `[batch, hidden_units]`.
-
-        The output bias is a constant, `-log(1 / clip(mean, .001, .999) - 1)`, beside the trained one that starts at 0.
-        """
-        mean = tf.clip_by_value(self.data_mean.value, 0.001, 0.999)
-        return tf.cast(self.generator[0](b), tf.float32) - tf.math.log(1.0 / mean - 1.0)
+        """`[batch, visible_units]` logits of `p(x | b_1)`; `b` in {-1, 1}, `[batch, hidden_units]`."""
+        return tf.cast(self.generator[0](b), tf.float32) + output_bias(self.data_mean)
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         inputs = self.baseline_context(x)
