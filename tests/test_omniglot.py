@@ -79,9 +79,15 @@ class Bomb:
 PLAIN, COMPRESSED = mat_bytes(MATRICES), mat_bytes(MATRICES, do_compression=True)
 
 
+# SciPy reads outside of its memory where the type of the numbers is not one of MATLAB's.
+CRASHING = bytearray(PLAIN)
+CRASHING[177], CRASHING[209], CRASHING[256] = 103, 144, 120
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
+        (bytes(CRASHING), "truncated or no MATLAB file"),
         (b"", "truncated or no MATLAB file"),
         (b"<html>not found</html>" * 20, "truncated or no MATLAB file"),
         (PLAIN[:60], "truncated or no MATLAB file"),
@@ -90,13 +96,13 @@ PLAIN, COMPRESSED = mat_bytes(MATRICES), mat_bytes(MATRICES, do_compression=True
         (COMPRESSED[:400] + b"\xff" * 40 + COMPRESSED[440:], "truncated or no MATLAB file"),
         (pickle.dumps({"data": Bomb(), "testdata": Bomb()}), "truncated or no MATLAB file"),
         (pickle.dumps(MATRICES), "truncated or no MATLAB file"),
-        (mat_bytes({}), "lacks the matrix data"),
-        (mat_bytes({"data": MATRICES["data"]}), "lacks the matrix testdata; expected data and testdata, found data"),
+        (mat_bytes({}), "lacks the numeric matrix data; expected data [784, 5], testdata [784, 3]. Received: none"),
+        (mat_bytes({"data": MATRICES["data"]}), "lacks the numeric matrix testdata; expected"),
         (mat_bytes(MATRICES | {"data": MATRICES["data"].T}), "Received: float64 of shape (5, 784)"),
         (mat_bytes(MATRICES | {"testdata": MATRICES["data"]}), "numbers of shape (784, 3)"),
-        (mat_bytes(MATRICES | {"data": "text"}), "data must be numbers of shape (784, 5)"),
-        (mat_bytes(MATRICES | {"data": np.full((784, 5), "x", object)}), "Received: object of shape (784, 5)"),
-        (mat_bytes(MATRICES | {"data": {"a": 1}}), "data must be numbers"),
+        (mat_bytes(MATRICES | {"data": "text"}), "lacks the numeric matrix data; expected"),
+        (mat_bytes(MATRICES | {"data": np.full((784, 5), "x", object)}), "Received: data (cell)"),
+        (mat_bytes(MATRICES | {"data": {"a": 1}}), "Received: data (struct)"),
         (mat_bytes(MATRICES | {"data": MATRICES["data"] + 1j}), "Received: complex128"),
         (mat_bytes(MATRICES | {"data": 255 * MATRICES["data"]}), "must have values in [0, 1]"),
         (mat_bytes(MATRICES | {"data": MATRICES["data"] * np.nan}), "Received: nan in row 0"),
