@@ -95,7 +95,8 @@ def test_fixed_binarization_is_the_documented_draw(digits, seed):
         x = getattr(digits, split)
         expected = np.random.RandomState(stream).uniform(size=x.shape) < x
         np.testing.assert_array_equal(getattr(fixed, split), expected)
-        assert getattr(fixed, split).dtype == np.float32
+        assert getattr(fixed, split).dtype == bool
+        assert x.dtype == np.float32
 
 
 def test_fixed_binarization_of_mnist_is_that_of_the_whole_training_split(raw_mnist):
@@ -278,7 +279,7 @@ def test_tensorflow_datasets_itself_agrees_with_the_raw_files(tmp_path, raw_mnis
         return paths
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", local_files)
-    monkeypatch.setattr(mnist, "_probe", lambda url: None)
+    monkeypatch.setattr(mnist, "probe", lambda url: None)
     stored = datasets.load("mnist", data_dir=tmp_path)
     raw = datasets.load("mnist", data_dir=raw_mnist)
     for split in ("train", "valid", "test"):
@@ -291,7 +292,11 @@ def test_tensorflow_datasets_itself_agrees_with_the_raw_files(tmp_path, raw_mnis
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"name": "cifar"}, "dataset must be one of 'mnist', 'mnist_5k'. Received: dataset='cifar'"),
+        (
+            {"name": "cifar"},
+            "dataset must be one of 'mnist', 'mnist_5k', 'mnist_larochelle', 'omniglot', 'omniglot_burda'. "
+            "Received: dataset='cifar'",
+        ),
         (
             {"data_dir": "/no/such/folder"},
             "data_dir must be an existing folder. Received: data_dir='/no/such",
@@ -311,15 +316,29 @@ def test_bad_load_argument_is_named(arguments, complaint):
 
 
 def test_names_are_the_datasets_that_load_takes():
-    assert datasets.names() == ["mnist", "mnist_5k"]
+    assert datasets.names() == ["mnist", "mnist_5k", "mnist_larochelle", "omniglot", "omniglot_burda"]
 
 
-@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float16, np.float32, np.float64])
+DTYPES = [bool, np.uint8, np.int64, np.float16, np.float32, np.float64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_valid_images_come_back_as_float32(dtype):
     images = np.eye(2, 784).astype(dtype)
     valid = datasets.validate_images(images)
     assert valid.dtype == np.float32
     np.testing.assert_array_equal(valid, images)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("binarization", "stored"), [("fixed", bool), ("dynamic", np.float32)])
+def test_splits_are_boolean_if_fixed_and_float32_if_dynamic(dtype, binarization, stored):
+    images = np.eye(2, 784).astype(dtype)
+    dataset = datasets.Dataset("mine", images, images, images, binarization=binarization)
+    for split in (dataset.train, dataset.valid, dataset.test):
+        assert split.dtype == stored
+        np.testing.assert_array_equal(split, images)
+    assert dataset.mean.dtype == np.float32
 
 
 def changed(value, dtype=np.float32):
@@ -403,6 +422,13 @@ def test_drawn_pixels_have_their_probabilities():
     # 40,000 draws a pixel, three of which are random: |z| > 4.5 comes in 2e-5 of all seeds, and a
     # probability that is off by 0.03 is at 12 standard errors.
     np.testing.assert_array_less(np.abs(drawn.mean(0) - p), 4.5 * np.sqrt(p * (1 - p) / 40_000) + 1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batches_are_float32_whatever_the_images_are(dtype):
+    (got,) = first_batches(1, np.eye(6, 784).astype(dtype), batch_size=6)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, np.eye(6, 784)[np.random.default_rng([0, 0]).permutation(6)])
 
 
 def test_batches_are_infinite_and_of_known_shape():

@@ -67,15 +67,13 @@ def training_batches(settings: dict[str, Any], dataset: rt.datasets.Dataset, sta
 def held_out(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> tuple[tuple, tuple]:
     """What `bound` takes, of the validation and of the test split.
 
-    Under a dynamic binarization they are drawn once, as under the fixed one, so that bounds can be compared.
+    Under a dynamic binarization they are those of the fixed one, so that bounds can be compared.
     """
     import rebar_tf as rt
 
-    splits = [dataset.valid, dataset.test]
     if settings["binarization"] == "dynamic":
-        seed = settings["binarization_seed"]
-        splits = [rt.datasets.binarize(images, seed=(seed, i)) for i, images in enumerate(splits, start=1)]
-    return tuple(TASKS[settings["task"]].examples(images) for images in splits)
+        dataset = rt.datasets.load(settings["dataset"], settings["data_dir"], "fixed", settings["binarization_seed"])
+    return tuple(TASKS[settings["task"]].examples(images) for images in (dataset.valid, dataset.test))
 
 
 def build_model(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.models.StochasticTraining:

@@ -15,22 +15,26 @@ from trainers.checked_flags import define_boolean, define_integer, define_positi
 from trainers.errors import BadInput, one_line
 
 _BAD_INPUT_STATUS = 2
-_HELP = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
+HELP = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
+
+DATA_DIR_TEXT = (
+    "Existing folder with the raw files mnist/*-images-idx3-ubyte.gz, mnist/binarized_mnist_*.amat, "
+    "omniglot/chardata.mat or omniglot/images_*.zip, or that of tensorflow-datasets. Unset: the latter's default; "
+    "mnist_5k needs none."
+)
+BINARIZATION_SEED_TEXT = (
+    "Seed of the fixed binarization. Unset: the dataset's own, 5 for omniglot_burda as in the paper's code, else 0."
+)
 
 # The names in braces are filled in when help is asked for: knowing them takes TensorFlow, and that seconds.
 flags.DEFINE_string("dataset", "mnist_5k", "Images to train on. Accepted: {datasets}.")
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Existing folder with the raw files mnist/*-images-idx3-ubyte.gz, or that of tensorflow-datasets. Unset: "
-    "the latter's default; mnist_5k needs none.",
-)
+flags.DEFINE_string("data_dir", None, DATA_DIR_TEXT)
 flags.DEFINE_string(
     "binarization",
     "fixed",
     "How pixels become 0 or 1: fixed is once and for all, dynamic anew at every step. Accepted: {binarizations}.",
 )
-define_integer("binarization_seed", 0, "Seed of the fixed binarization.", low=0, high=2**32 - 1)
+define_integer("binarization_seed", None, BINARIZATION_SEED_TEXT, low=0, high=2**32 - 1)
 flags.DEFINE_string(
     "task",
     "generative",
@@ -108,7 +112,7 @@ def _accepted_names() -> dict[str, Sequence[str]]:
 
 def parse(argv: Sequence[str]) -> list[str]:
     """Parses the flags for `absl.app.run`; bad ones end the program with one line on stderr."""
-    if any(argument in _HELP for argument in argv[1:]):
+    if any(argument in HELP for argument in argv[1:]):
         _show_help()
     try:
         rest = flags.FLAGS(argv)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from rebar_tf.datasets.dataset import is_binary
-from rebar_tf.datasets.validation import validate_images
+from rebar_tf.datasets.validation import check_images
 
 # Sets the noise of the pixels apart from the noise of a model that is keyed by the same seed and step.
 _PIXEL_STREAM = 0x70697865
@@ -25,7 +25,7 @@ def batches(
     that fill no batch at its end are left out of that pass.
 
     Args:
-        images: `[n, units]`, values in [0, 1].
+        images: `[n, units]`, boolean, integer or floating, values in [0, 1].
         batch_size: The number of images of a batch, from 1 to n.
         seed: The seed of the permutations and of the drawn pixels, not negative.
         start_step: The step of the first batch, not negative: a run that stopped after t steps goes
@@ -44,7 +44,7 @@ def batches(
         >>> next(iter(dataset)).shape
         TensorShape([2, 4])
     """
-    images = validate_images(images, units=None)
+    images = check_images(images, "images", units=None)
     _check_arguments(len(images), batch_size, seed, start_step)
     steps_per_pass = len(images) // batch_size
     first_pass, skipped = divmod(start_step, steps_per_pass)
@@ -71,9 +71,9 @@ def batches(
 
 
 def _on_host(images: np.ndarray) -> tf.Tensor:
-    """The images as one tensor in host memory, where tf.data works; binary ones at a quarter of the size."""
+    """The images as one tensor in host memory, where tf.data works: binary ones as booleans, others as float32."""
     with tf.device("CPU:0"):
-        return tf.convert_to_tensor(images.astype(np.uint8) if is_binary(images) else images)
+        return tf.convert_to_tensor(images.astype(bool if is_binary(images) else np.float32, copy=False))
 
 
 def _draw(probabilities: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:

@@ -30,27 +30,27 @@ def binarize(images: np.ndarray, seed: int | tuple[int, ...] = 0) -> np.ndarray:
         array([[0., 1.]], dtype=float32)
     """
     images = validate_images(images, units=None)
-    return _draw(images, _random_state(seed))
+    return draw(images, random_state(seed)).astype(np.float32)
 
 
 def split_pixels(pixels: np.ndarray, binarization: str, seed: int | tuple[int, ...]) -> np.ndarray:
     """Turn pixel bytes into what a split holds under `binarization`.
 
     Args:
-        pixels: `[n, units]`, uint8.
+        pixels: `[n, units]`, bytes as uint8, or probabilities as float32.
         binarization: "fixed" draws each pixel once, "dynamic" keeps its probability.
         seed: The seed of the fixed draw.
 
     Returns:
-        `[n, units]`, float32: in {0, 1} for "fixed", in [0, 1] for "dynamic".
+        `[n, units]`: boolean for "fixed", float32 in [0, 1] for "dynamic".
 
     Raises:
         ValueError: If `binarization` is unknown or `seed` is out of range.
     """
     check_binarization(binarization)
     if binarization == "dynamic":
-        return _probabilities(pixels)
-    return _draw(pixels, _random_state(seed))
+        return probabilities(pixels)
+    return draw(pixels, random_state(seed))
 
 
 def check_binarization(binarization: str) -> None:
@@ -60,22 +60,31 @@ def check_binarization(binarization: str) -> None:
         raise ValueError(f"binarization must be one of {accepted}. Received: binarization={binarization!r}")
 
 
-def _random_state(seed: int | tuple[int, ...]) -> np.random.RandomState:
+def random_state(seed: int | tuple[int, ...]) -> np.random.RandomState:
+    """The generator of a fixed draw; a ValueError where `seed` is out of range."""
     try:
         return np.random.RandomState(seed)
     except (TypeError, ValueError):
         raise ValueError(f"seed must be an int in [0, 2**32) or a tuple of such. Received: seed={seed!r}") from None
 
 
-def _draw(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    binary = np.empty(images.shape, np.float32)
-    for start in range(0, len(images), _CHUNK):
+def draw(pixels: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """Draw each pixel from a Bernoulli of its probability, with the next numbers of `random`.
+
+    Args:
+        pixels: `[n, units]`, bytes as uint8, or probabilities as float32.
+        random: The generator.
+
+    Returns:
+        `[n, units]`, boolean.
+    """
+    binary = np.empty(pixels.shape, bool)
+    for start in range(0, len(pixels), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        probabilities = _probabilities(images[rows])
-        binary[rows] = random.uniform(size=probabilities.shape) < probabilities
+        binary[rows] = random.uniform(size=pixels[rows].shape) < probabilities(pixels[rows])
     return binary
 
 
-def _probabilities(images: np.ndarray) -> np.ndarray:
+def probabilities(pixels: np.ndarray) -> np.ndarray:
     """The float32 probabilities of pixel bytes; probabilities come back as they are."""
-    return images / np.float32(255) if images.dtype == np.uint8 else images
+    return pixels / np.float32(255) if pixels.dtype == np.uint8 else pixels

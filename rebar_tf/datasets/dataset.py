@@ -6,21 +6,24 @@ import functools
 import numpy as np
 
 from rebar_tf.datasets.binarization import check_binarization
-from rebar_tf.datasets.validation import validate_images
+from rebar_tf.datasets.validation import check_images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Three splits of flat images, and how their pixels were made binary.
 
+    A fixed split is boolean: a quarter of the memory of float32, and arithmetic with it either gives the type
+    of the other operand or is refused, where that of bytes would overflow (`2 * x - 1`).
+
     Args:
         name: What the dataset is called.
-        train: `[n_train, 784]`, float32: values in {0, 1} for a fixed binarization, pixel
-            probabilities in [0, 1] for a dynamic one.
+        train: `[n_train, 784]`, boolean for a fixed binarization, float32 pixel probabilities in [0, 1]
+            for a dynamic one. Numbers of other types are converted.
         valid: `[n_valid, 784]`, likewise.
         test: `[n_test, 784]`, likewise.
         binarization: "fixed" or "dynamic".
-        binarization_seed: The seed of the fixed draw.
+        binarization_seed: The seed of the fixed draw, None where the images were binary before.
 
     Raises:
         ValueError: If a split is no matrix of 784 values in [0, 1] a row, a fixed split is not
@@ -28,8 +31,9 @@ class Dataset:
 
     Example:
         >>> images = np.eye(784)
-        >>> Dataset("mine", train=images, valid=images, test=images).train.shape
-        (784, 784)
+        >>> dataset = Dataset("mine", train=images, valid=images, test=images)
+        >>> dataset.train.shape, dataset.train.dtype
+        ((784, 784), dtype('bool'))
     """
 
     name: str
@@ -37,18 +41,19 @@ class Dataset:
     valid: np.ndarray
     test: np.ndarray
     binarization: str = "fixed"
-    binarization_seed: int = 0
+    binarization_seed: int | None = 0
 
     def __post_init__(self) -> None:
         check_binarization(self.binarization)
         for split in ("train", "valid", "test"):
-            images = validate_images(getattr(self, split), name=split)
+            images = check_images(getattr(self, split), name=split, units=784)
             if self.binarization == "fixed" and not is_binary(images):
                 raise ValueError(
                     f"{split} must have values in {{0, 1}} when binarization='fixed'. Received: values "
                     "between 0 and 1 (rebar_tf.datasets.binarize draws binary images from such)"
                 )
-            object.__setattr__(self, split, images)
+            dtype = bool if self.binarization == "fixed" else np.float32
+            object.__setattr__(self, split, images.astype(dtype, copy=False))
 
     @functools.cached_property
     def mean(self) -> np.ndarray:
@@ -58,5 +63,7 @@ class Dataset:
 
 def is_binary(images: np.ndarray) -> bool:
     """Whether all values of a matrix in [0, 1] are 0 or 1."""
+    if images.dtype.kind != "f":
+        return True
     # In parts: the first one with a value in between settles it, and nothing copies the whole.
     return all(np.array_equal(rows, rows.astype(bool)) for rows in np.array_split(images, len(images) // 4096 + 1))

@@ -1,5 +1,6 @@
 """Datasets by name."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 
@@ -7,14 +8,46 @@ import numpy as np
 
 from rebar_tf.datasets.binarization import check_binarization, split_pixels
 from rebar_tf.datasets.dataset import Dataset
+from rebar_tf.datasets.larochelle import mnist_larochelle_splits
 from rebar_tf.datasets.mnist import mnist_pixels
 from rebar_tf.datasets.mnist_5k import mnist_5k_pixels
+from rebar_tf.datasets.omniglot import omniglot_burda_splits, omniglot_pixels
 
-Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]
+Splits = tuple[np.ndarray, np.ndarray, np.ndarray]
+DataDir = str | os.PathLike | None
 
-_READERS: dict[str, Callable[[str | os.PathLike | None], Pixels]] = {
-    "mnist": mnist_pixels,
-    "mnist_5k": lambda data_dir: mnist_5k_pixels(),
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Where the splits of a dataset come from.
+
+    Attributes:
+        splits: From data_dir, binarization and seed to training, validation and test split.
+        seed: The seed of the fixed draw unless another is given; None if the images are binary by themselves.
+    """
+
+    splits: Callable[[DataDir, str, int | None], Splits]
+    seed: int | None = 0
+
+
+def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, int], Splits]:
+    """Splits whose fixed draws have a stream each, from what reads their pixels."""
+
+    def splits(data_dir: DataDir, binarization: str, seed: int) -> Splits:
+        pixels = dict(enumerate(read(data_dir)))
+        streams = (seed, (seed, 1), (seed, 2))
+        # Popped, so that the pixels of a split are gone before the next one is made.
+        return tuple(split_pixels(pixels.pop(i), binarization, stream) for i, stream in enumerate(streams))
+
+    return splits
+
+
+_SOURCES = {
+    "mnist": _Source(_drawn_apart(mnist_pixels)),
+    "mnist_5k": _Source(_drawn_apart(lambda data_dir: mnist_5k_pixels())),
+    "mnist_larochelle": _Source(lambda data_dir, binarization, seed: mnist_larochelle_splits(data_dir), seed=None),
+    "omniglot": _Source(_drawn_apart(omniglot_pixels)),
+    "omniglot_burda": _Source(omniglot_burda_splits, seed=5),  # the seed of the authors' code
 }
 
 
@@ -26,37 +59,47 @@ def names() -> list[str]:
 
     Example:
         >>> names()
-        ['mnist', 'mnist_5k']
+        ['mnist', 'mnist_5k', 'mnist_larochelle', 'omniglot', 'omniglot_burda']
     """
-    return sorted(_READERS)
+    return sorted(_SOURCES)
 
 
 def load(
     name: str,
     data_dir: str | os.PathLike | None = None,
     binarization: str = "fixed",
-    binarization_seed: int = 0,
+    binarization_seed: int | None = None,
 ) -> Dataset:
     """Load a dataset of flat 28x28 images.
 
     Args:
-        name: "mnist_5k" (4,000 / 500 / 500 digits that need no download) or "mnist"
-            (50,000 / 10,000 / 10,000).
-        data_dir: For "mnist", an existing folder with the raw files `mnist/*-images-idx3-ubyte.gz`, or
-            one where tensorflow-datasets keeps, or is to download, its own. None is the default
-            folder of tensorflow-datasets.
+        name: One of
+
+            - "mnist_5k", 4,000 / 500 / 500 digits that need no download;
+            - "mnist", 50,000 / 10,000 / 10,000 digits;
+            - "mnist_larochelle", the same with Larochelle's fixed binarization;
+            - "omniglot_burda", Burda's 23,000 / 1,345 / 8,070 drawings, on which the paper reports;
+            - "omniglot", the original drawings scaled to 28x28 by an area filter: 17,935 / 1,345 of the
+              background alphabets, 13,180 of the evaluation alphabets. No number of it is one of Burda's set.
+        data_dir: An existing folder with the raw files, where there are any: `mnist/*-images-idx3-ubyte.gz`,
+            `mnist/binarized_mnist_{train,valid,test}.amat`, `omniglot/chardata.mat`, or
+            `omniglot/images_background.zip` and `omniglot/images_evaluation.zip`; it is only read. Else
+            the folder where tensorflow-datasets keeps, or is to download, its own. None is the default folder
+            of tensorflow-datasets, which also gets the prepared copies of Omniglot.
         binarization: "fixed" draws every pixel once and for all; "dynamic" keeps the pixel
             probabilities, from which `batches(..., binarize=True)` draws anew at each step.
         binarization_seed: The seed of the fixed draw, an int in [0, 2**32). The training split is
             `numpy.random.RandomState(seed).uniform(size=x.shape) < x`; the validation and the test
-            split have the streams `[seed, 1]` and `[seed, 2]`.
+            split have the streams `[seed, 1]` and `[seed, 2]`. For "omniglot_burda" one stream draws all of
+            the file. None is the dataset's own: 5 for "omniglot_burda", as in the paper's code, 0 for the others.
 
     Returns:
-        The dataset; its splits are float32, `[n, 784]`.
+        The dataset; its splits are `[n, 784]`, boolean or, for a dynamic binarization, float32.
 
     Raises:
         ValueError: If an argument is not as above, or a raw file is missing or damaged.
-        DatasetUnavailableError: If "mnist" is neither on disk nor can be downloaded.
+        OSError: If the prepared copy of Omniglot cannot be written.
+        DatasetUnavailableError: If the dataset is neither on disk nor can be downloaded.
 
     Example:
         >>> digits = load("mnist_5k")
@@ -64,21 +107,40 @@ def load(
         (4000, 784)
     """
     _check_arguments(name, data_dir, binarization, binarization_seed)
-    streams = {"train": binarization_seed, "valid": (binarization_seed, 1), "test": (binarization_seed, 2)}
-    pixels = dict(zip(streams, _READERS[name](data_dir), strict=True))
-    # Popped, so that the bytes of a split are gone before the next one is made.
-    splits = {split: split_pixels(pixels.pop(split), binarization, stream) for split, stream in streams.items()}
-    return Dataset(name, **splits, binarization=binarization, binarization_seed=binarization_seed)
+    source = _SOURCES[name]
+    seed = source.seed if binarization_seed is None else binarization_seed
+    splits = dict(zip(("train", "valid", "test"), source.splits(data_dir, binarization, seed), strict=True))
+    return Dataset(name, **splits, binarization=binarization, binarization_seed=seed)
 
 
-def _check_arguments(name: str, data_dir: str | os.PathLike | None, binarization: str, binarization_seed: int) -> None:
-    if name not in _READERS:
+def _check_arguments(name: str, data_dir: DataDir, binarization: str, binarization_seed: int | None) -> None:
+    if name not in _SOURCES:
         accepted = ", ".join(map(repr, names()))
         raise ValueError(f"dataset must be one of {accepted}. Received: dataset={name!r}")
     if data_dir is not None and not os.path.isdir(data_dir):
         raise ValueError(f"data_dir must be an existing folder. Received: data_dir={str(data_dir)!r}")
     check_binarization(binarization)
-    if not (isinstance(binarization_seed, (int, np.integer)) and 0 <= binarization_seed < 2**32):
+    _check_seed(binarization_seed)
+    if _SOURCES[name].seed is None:
+        _check_is_not_drawn(name, binarization, binarization_seed)
+
+
+def _check_seed(seed: int | None) -> None:
+    if not (seed is None or (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**32)):
         raise ValueError(
-            f"binarization_seed must be an int in [0, 2**32). Received: binarization_seed={binarization_seed!r}"
+            f"binarization_seed must be an int in [0, 2**32), or None for the dataset's own. "
+            f"Received: binarization_seed={seed!r}"
+        )
+
+
+def _check_is_not_drawn(name: str, binarization: str, seed: int | None) -> None:
+    if binarization != "fixed":
+        raise ValueError(
+            f"binarization must be 'fixed' for {name!r}, whose images are binary. "
+            f"Received: binarization={binarization!r}"
+        )
+    if seed is not None:
+        raise ValueError(
+            f"binarization_seed must be None for {name!r}, whose images are binary. "
+            f"Received: binarization_seed={seed!r}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pathlib
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from rebar_tf.datasets.errors import DatasetUnavailableError
 from rebar_tf.datasets.idx import read_idx_images
+from rebar_tf.datasets.raw_files import find_folder, probe
 
 if TYPE_CHECKING:  # imported only where the raw files are missing
     import tensorflow_datasets as tfds
@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # imported only where the raw files are missing
 RAW_FILES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
 _COUNTS = {"train": 60_000, "test": 10_000}
 _NUM_VALID = 10_000
-_PROBE_SECONDS = 10
 
 
 def mnist_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -37,7 +36,7 @@ def mnist_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.nda
         ValueError: If one raw file is there without the other, or one is damaged.
         DatasetUnavailableError: If there is nothing on disk and the download fails.
     """
-    folder = _raw_folder(data_dir)
+    folder = find_folder(data_dir, "mnist", list(RAW_FILES.values()))
     if folder is None:
         images = _from_tensorflow_datasets(data_dir)
     else:
@@ -47,22 +46,6 @@ def mnist_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.nda
     return images["train"][:-_NUM_VALID], valid, images["test"]
 
 
-def _raw_folder(data_dir: str | os.PathLike | None) -> pathlib.Path | None:
-    """The folder that has the raw files, None if there is not one of them anywhere."""
-    if data_dir is None:
-        return None
-    for folder in (pathlib.Path(data_dir) / "mnist", pathlib.Path(data_dir)):
-        missing = [file for file in RAW_FILES.values() if not (folder / file).is_file()]
-        if not missing:
-            return folder
-        if len(missing) < len(RAW_FILES):
-            raise ValueError(
-                f"data_dir must hold both {' and '.join(RAW_FILES.values())}. "
-                f"Received: data_dir={str(data_dir)!r}, where {folder} lacks {missing[0]}"
-            )
-    return None
-
-
 def _from_tensorflow_datasets(data_dir: str | os.PathLike | None) -> dict[str, np.ndarray]:
     try:
         # Imported here: it takes seconds, and neither the raw files nor the other datasets want it.
@@ -70,18 +53,11 @@ def _from_tensorflow_datasets(data_dir: str | os.PathLike | None) -> dict[str, n
 
         builder = tfds.builder("mnist:3.*.*", data_dir=data_dir)
         if not builder.is_prepared():
-            _probe(urllib.parse.urljoin(builder.URL, RAW_FILES["train"]))
+            probe(urllib.parse.urljoin(builder.URL, RAW_FILES["train"]))
             builder.download_and_prepare()
     except Exception as error:  # whatever an import, a network or a disk can answer
         raise DatasetUnavailableError(_unavailable(data_dir, error)) from error
     return {split: _in_file_order(builder, split, count) for split, count in _COUNTS.items()}
-
-
-def _probe(url: str) -> None:
-    """Raise at once when `url` cannot be reached: tensorflow-datasets itself retries for minutes."""
-    import requests
-
-    requests.head(url, timeout=_PROBE_SECONDS, allow_redirects=True).raise_for_status()
 
 
 def _in_file_order(builder: tfds.core.DatasetBuilder, split: str, count: int) -> np.ndarray:

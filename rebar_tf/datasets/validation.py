@@ -23,6 +23,23 @@ def validate_images(images: npt.ArrayLike, name: str = "images", units: int | No
         >>> validate_images([[0, 1], [1, 0.5]], units=2).dtype
         dtype('float32')
     """
+    return check_images(images, name, units).astype(np.float32, copy=False)
+
+
+def check_images(images: npt.ArrayLike, name: str, units: int | None) -> np.ndarray:
+    """Check as `validate_images` does, and return the array in the type that it has.
+
+    Args:
+        images: `[n, units]`, boolean, integer or floating, every value in [0, 1].
+        name: What the caller calls the array; the errors use it.
+        units: The number of pixels of an image; None takes any.
+
+    Returns:
+        `[n, units]`, the array itself where it is one.
+
+    Raises:
+        ValueError: As `validate_images` does.
+    """
     array = np.asarray(images)
     if array.dtype.kind not in "buif":
         raise ValueError(f"{name} must be boolean, integer or floating. Received: dtype {array.dtype}")
@@ -32,7 +49,7 @@ def validate_images(images: npt.ArrayLike, name: str = "images", units: int | No
     # NaN is the minimum and the maximum of any array that has one, and no comparison with it holds.
     if not (array.min() >= 0 and array.max() <= 1):
         raise ValueError(_out_of_range(array, name))
-    return array.astype(np.float32, copy=False)
+    return array
 
 
 def _out_of_range(array: np.ndarray, name: str) -> str:

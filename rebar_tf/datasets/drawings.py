@@ -1,0 +1,80 @@
+"""The original Omniglot drawings: zip files of PNG images, brought to 28x28."""
+
+import pathlib
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+SIDE = 105
+_SMALL_SIDE = 28
+_DRAWING = re.compile(r"images_\w+/[^/]+/character\d+/\d+_\d+\.png")
+_CHUNK = 1000
+
+
+def read_drawings(path: pathlib.Path, count: int) -> np.ndarray:
+    """Read the drawings of a zip file, nothing of which is written to disk.
+
+    Args:
+        path: The file.
+        count: The number of drawings that the file must hold.
+
+    Returns:
+        `[count, 784]`, uint8, 255 is ink; sorted by the names in the zip file: alphabet, character, drawing.
+
+    Raises:
+        ValueError: If the file is not a whole zip file of just those drawings.
+    """
+    expected = f"expected a zip file of {count} PNG images of {SIDE}x{SIDE} pixels, ALPHABET/characterNN/NNNN_NN.png"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(filter(_DRAWING.fullmatch, archive.namelist()))
+            if len(names) != count:
+                raise ValueError(f"{path} has {len(names)} drawings; {expected}")
+            return shrink(_decoded(archive, names, path, expected), count)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is truncated, damaged or no zip file ({reason}); {expected}") from error
+
+
+def _decoded(archive: zipfile.ZipFile, names: list[str], path: pathlib.Path, expected: str) -> Iterator[np.ndarray]:
+    for name in tqdm.tqdm(names, desc=f"Reading {path.name}", unit=" drawings", leave=False):
+        png = archive.read(name)
+        try:
+            image = tf.io.decode_png(png, channels=1).numpy()[..., 0]
+        except tf.errors.InvalidArgumentError:
+            raise ValueError(f"{path}: {name} is no PNG image; {expected}") from None
+        if image.shape != (SIDE, SIDE):
+            raise ValueError(f"{path}: {name} has {image.shape[0]}x{image.shape[1]} pixels; {expected}")
+        yield image
+
+
+def shrink(images: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """Bring drawings to 28x28, with the ink as 1.
+
+    A new pixel is the mean over the 3.75 x 3.75 old ones below it, each weighted by the part of it that is covered.
+    This area filter is an anti-aliased one by itself.
+
+    Args:
+        images: `count` images `[105, 105]`, uint8, where ink is 0 and paper 255.
+        count: The number of images.
+
+    Returns:
+        `[count, 784]`, uint8, 255 is ink.
+
+    Example:
+        >>> paper = np.full([105, 105], 255, np.uint8)
+        >>> shrink([paper, 0 * paper], count=2)[:, 0]
+        array([  0, 255], dtype=uint8)
+    """
+    images = iter(images)
+    small = np.empty([count, _SMALL_SIDE, _SMALL_SIDE], np.uint8)
+    for start in range(0, count, _CHUNK):
+        rows = small[start : start + _CHUNK]
+        paper = np.stack([next(images) for _ in rows])[..., np.newaxis]
+        rows[...] = np.rint(255 - tf.image.resize(paper, (_SMALL_SIDE, _SMALL_SIDE), "area"))[..., 0]
+    return small.reshape(count, -1)

@@ -1,0 +1,57 @@
+"""Where the raw files of a dataset are, and which files they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+
+PROBE_SECONDS = 10
+
+
+def find_folder(data_dir: str | os.PathLike | None, subfolder: str, files: Sequence[str]) -> pathlib.Path | None:
+    """Find the folder that holds all of `files`.
+
+    Args:
+        data_dir: The folder to look in, first in its `subfolder`; None has no files.
+        subfolder: The folder of the dataset.
+        files: The names of its files.
+
+    Returns:
+        The folder, None if there is not one of the files anywhere.
+
+    Raises:
+        ValueError: If some of the files are there without the others.
+
+    Example:
+        >>> find_folder(None, "mnist", ["images"]) is None
+        True
+    """
+    if data_dir is None:
+        return None
+    for folder in (pathlib.Path(data_dir) / subfolder, pathlib.Path(data_dir)):
+        missing = [file for file in files if not (folder / file).is_file()]
+        if not missing:
+            return folder
+        if len(missing) < len(files):
+            raise ValueError(
+                f"data_dir must hold {' and '.join(files)}, all of them. "
+                f"Received: data_dir={str(data_dir)!r}, where {folder} lacks {' and '.join(missing)}"
+            )
+    return None
+
+
+def checksum(*paths: pathlib.Path) -> str:
+    """The MD5 of the files' bytes, one file after the other, in hexadecimal: which files these are."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def probe(url: str) -> None:
+    """Raise at once when `url` cannot be reached: tensorflow-datasets itself retries for minutes."""
+    import requests
+
+    requests.head(url, timeout=PROBE_SECONDS, allow_redirects=True).raise_for_status()
