@@ -9,8 +9,20 @@ import keras
 import tensorflow as tf
 
 
+class SavedMetric(keras.metrics.Metric):
+    """A metric whose state is saved with the model: Keras leaves that of others out."""
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        for i, variable in enumerate(self.variables):
+            store[str(i)] = variable
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        for i, variable in enumerate(self.variables):
+            variable.assign(store[str(i)])
+
+
 @keras.saving.register_keras_serializable("rebar_tf")
-class LogGradientVariance(keras.metrics.Metric):
+class LogGradientVariance(SavedMetric):
     """`log mean_k (E[g_k^2] - E[g_k]^2)` over all entries k of the gradient, with moving averages for the expectations.
 
     The averages start at 0, decay by 0.999 a step and are not debiased, as in the paper's released code. The result is
@@ -87,15 +99,6 @@ class LogGradientVariance(keras.metrics.Metric):
     def reset_state(self) -> None:
         self.total.assign(0.0)
         self.count.assign(0.0)
-
-    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        """Saves the averages with the model: Keras leaves the state of metrics out."""
-        for i, variable in enumerate(self.variables):
-            store[str(i)] = variable
-
-    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        for i, variable in enumerate(self.variables):
-            variable.assign(store[str(i)])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "decay": self.decay, "every": self.every}

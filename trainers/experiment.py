@@ -11,12 +11,13 @@ from trainers.errors import BadInput, one_line
 from trainers.tasks import TASKS, check_flags
 
 if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they need it
+    import keras
     import tensorflow as tf
 
     import rebar_tf as rt
 
 # Handed to the estimator where its constructor takes them.
-_ESTIMATOR_FLAGS = (
+ESTIMATOR_FLAGS = (
     "temperature",
     "learn_temperature",
     "temperature_per_layer",
@@ -82,17 +83,44 @@ def build_model(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.mo
     Raises:
         BadInput: for flags and values that task, model or estimator do not take.
     """
-    import keras
+    model = build_network(settings, dataset)
+    compile_model(settings, model)
+    return model
 
-    import rebar_tf as rt
+
+def build_network(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.models.StochasticTraining:
+    """The model of the flags with its estimator, not compiled.
+
+    Raises:
+        BadInput: for values that model or estimator do not take.
+    """
+    import keras
 
     check_flags(settings)
     keras.utils.set_random_seed(settings["seed"])  # the initial weights that the model's own seed does not reach
     with _bad_input():
-        model = TASKS[settings["task"]].build(settings, dataset, build_estimator(settings))
+        return TASKS[settings["task"]].build(settings, dataset, build_estimator(settings))
+
+
+def compile_model(settings: dict[str, Any], model: keras.Model) -> None:
+    """Gives the model the optimizer of the flags.
+
+    Raises:
+        BadInput: for values that the optimizer does not take.
+    """
+    import rebar_tf as rt
+
+    with _bad_input():
         # XLA by name: Keras leaves it off on a machine without an accelerator.
         model.compile(optimizer=rt.optimizers.Adam(settings["learning_rate"]), jit_compile=True)
-    return model
+
+
+def estimator_flags(estimator: str) -> list[str]:
+    """The names of the flags that the constructor of an estimator takes."""
+    import rebar_tf as rt
+
+    parameters = inspect.signature(type(rt.estimators.get(estimator))).parameters
+    return [name for name in ESTIMATOR_FLAGS if name in parameters]
 
 
 def build_estimator(settings: dict[str, Any]) -> rt.estimators.Estimator:
@@ -103,15 +131,14 @@ def build_estimator(settings: dict[str, Any]) -> rt.estimators.Estimator:
     """
     import rebar_tf as rt
 
-    kind = type(rt.estimators.get(settings["estimator"]))
-    taken = [name for name in _ESTIMATOR_FLAGS if name in inspect.signature(kind).parameters]
-    given = {name: settings[name] for name in _ESTIMATOR_FLAGS if settings[name] is not None}
+    taken = estimator_flags(settings["estimator"])
+    given = {name: settings[name] for name in ESTIMATOR_FLAGS if settings[name] is not None}
     for name, value in given.items():
         if name not in taken:
             accepted = ", ".join(f"--{other}" for other in taken) or "no flag of its own"
             raise BadInput(f"flag --{name}={value}: accepted with --estimator={settings['estimator']} is {accepted}")
     with _bad_input():
-        return kind(**given)
+        return type(rt.estimators.get(settings["estimator"]))(**given)
 
 
 @contextlib.contextmanager

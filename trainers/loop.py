@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from rebar_tf import callbacks
@@ -21,6 +22,7 @@ def train(
     model: StochasticTraining,
     batches_from: Callable[[int], tf.data.Dataset],
     validation: tuple,
+    reports: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Trains up to `num_steps`, from wherever the model stands.
 
@@ -30,6 +32,7 @@ def train(
         model: compiled, new or from a checkpoint.
         batches_from: from a step to an infinite dataset that begins with the batch of that step.
         validation: what `model.bound` takes, of the validation split.
+        reports: callbacks that write more than the curve; they are called after it.
 
     Raises:
         rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM, after a checkpoint.
@@ -51,6 +54,7 @@ def train(
             progress,
             callbacks.TensorBoardScalars(workdir.tensorboard),
             callbacks.CurveCsv(workdir.curve, every),
+            *reports,
             checkpoint,
         ]
         try:

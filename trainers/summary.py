@@ -51,6 +51,11 @@ def summarize(
     return {**finite, "flags": settings}
 
 
+def steps_per_second(rows: list[dict[str, float]]) -> float | None:
+    """The speed of training alone over a whole curve; None if too short to measure."""
+    return _rate(_spans(rows))
+
+
 def _spans(rows: list[dict[str, float]]) -> list[tuple[int, dict[str, float]]]:
     """Each row with the number of steps that it reports on."""
     steps = [0, *(row["step"] for row in rows)]

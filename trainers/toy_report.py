@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from trainers.plot_style import COLOURS, MARKERS
 from trainers.toy_problem import Curve, exact_loss, optimum, probability
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ _COLUMNS = ("estimator", "step", "theta", "probability", "loss", "log_variance")
 _REACHED = 0.05
 _LAST = 4  # the log variance in the table is over the last quarter of the records
 
-# Okabe & Ito's colours, told apart in colour-blindness too; grey for their yellow, which is too light for a line.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
-_MARKERS = "os^vDPX*"
 _ROUNDING = -35.0  # a log variance below is that of float32 rounding of the objective
 
 
@@ -126,9 +124,9 @@ def _draw(above: Axes, below: Axes, curves: dict[str, Curve], target: float) -> 
     for i, (name, curve) in enumerate(curves.items()):
         # Thinner ones over thicker ones, and markers at other places: several curves coincide.
         style = {
-            "color": _COLOURS[i % len(_COLOURS)],
+            "color": COLOURS[i % len(COLOURS)],
             "linewidth": max(3.0 - 0.3 * i, 1.0),
-            "marker": _MARKERS[i % len(_MARKERS)],
+            "marker": MARKERS[i % len(MARKERS)],
             "markersize": 6,
             "markevery": (3 * i % 25, 25),
         }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rebar_tf.models import StochasticTraining
 
 # Where a run lives and how often it is saved changes none of its numbers.
-_FREE_FLAGS = ("workdir", "data_dir", "checkpoint_minutes")
+FREE_FLAGS = ("workdir", "data_dir", "checkpoint_minutes")
 
 
 class Workdir:
@@ -38,7 +38,7 @@ class Workdir:
         """The folder that `--workdir` names, or one below runs/ that only a run with these flags has."""
         if settings["workdir"] is not None:
             return cls(settings["workdir"])
-        fixed = {name: value for name, value in settings.items() if name not in (*_FREE_FLAGS, "num_steps")}
+        fixed = {name: value for name, value in settings.items() if name not in (*FREE_FLAGS, "num_steps")}
         digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:6]
         return cls(pathlib.Path("runs", f"{settings['dataset']}-{settings['estimator']}-{digest}"))
 
@@ -55,7 +55,7 @@ class Workdir:
         others = [
             f"--{name} was {_text(stored.get(name))} and is now {_text(settings.get(name))}"
             for name in sorted(stored.keys() | settings.keys())
-            if name not in (*_FREE_FLAGS, "num_steps") and stored.get(name) != settings.get(name)
+            if name not in (*FREE_FLAGS, "num_steps") and stored.get(name) != settings.get(name)
         ]
         if others:
             raise BadInput(
