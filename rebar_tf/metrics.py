@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import keras
@@ -72,10 +72,9 @@ class LogGradientVariance(SavedMetric):
         steps = self.skipped.value + 1.0
         due = tf.logical_or(steps >= self.every, self.count.value == 0.0)
         self.skipped.assign(steps)
-        # A loop of no turn or one: XLA runs a loop's body in place, and copies all averages for a conditional.
-        tf.while_loop(lambda due: due, lambda due: self._take_in(gradients, steps), [due])
+        run_if(due, lambda: self._take_in(gradients, steps))
 
-    def _take_in(self, gradients: list[tf.Tensor | None], steps: tf.Tensor) -> list[tf.Tensor]:
+    def _take_in(self, gradients: list[tf.Tensor | None], steps: tf.Tensor) -> None:
         """Moves the averages as `steps` steps of this gradient would."""
         weight = 1.0 - tf.pow(self.decay, steps)
         variance, size = 0.0, 0
@@ -91,7 +90,6 @@ class LogGradientVariance(SavedMetric):
         self.total.assign_add(variance / size)
         self.count.assign_add(1.0)
         self.skipped.assign(0.0)
-        return [tf.constant(False)]
 
     def result(self) -> tf.Tensor:
         return tf.math.log(tf.math.divide_no_nan(self.total.value, self.count.value))
@@ -102,3 +100,17 @@ class LogGradientVariance(SavedMetric):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "decay": self.decay, "every": self.every}
+
+
+def run_if(condition: tf.Tensor, update: Callable[[], None]) -> None:
+    """Runs `update`, which assigns to variables, if the condition holds.
+
+    It is a loop of no turn or one: XLA runs the body of a loop in place, where it copies every variable for a
+    conditional.
+    """
+
+    def body(_: tf.Tensor) -> list[tf.Tensor]:
+        update()
+        return [tf.constant(False)]
+
+    tf.while_loop(lambda due: due, body, [condition])

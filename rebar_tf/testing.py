@@ -217,7 +217,7 @@ def optimal_scales(
     def parts(step: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(values)
-            estimate = model.estimator.estimate(lambda: model.objective(x, y)[0], step, model.baseline_context(x))
+            estimate = model.estimator.estimate(lambda: model.objective(x, y)[0], step, model.baseline_context(x, y))
             losses = [estimate.plain_loss(), estimate.variate_loss()]
             if losses[1] is None:
                 raise ValueError(

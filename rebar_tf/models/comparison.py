@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.metrics import LogGradientVariance, SavedMetric
-from rebar_tf.models.multi_step import multi_step_function
+from rebar_tf.metrics import LogGradientVariance, SavedMetric, run_if
+from rebar_tf.models.multi_step import MultiStepTraining
 from rebar_tf.models.training import StochasticTraining
 
 
 @keras.saving.register_keras_serializable("rebar_tf")
-class EstimatorComparison(keras.Model):
+class EstimatorComparison(MultiStepTraining, keras.Model):
     """Trains one model by the gradient of one estimator, and measures those of others at the same parameters.
 
     At each step every method estimates the gradient of the same batch, at the parameters of the followed method and
@@ -84,6 +84,11 @@ class EstimatorComparison(keras.Model):
         ]
 
     @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras's, and every method's averages: a report begins with a gradient that they take in."""
+        return [*super().metrics, *(model.gradient_variance for model in self.models.values())]
+
+    @property
     def parts(self) -> list[str]:
         """The names of the model's parts."""
         return list(dict.fromkeys(self.compared_variance.parts))
@@ -112,36 +117,30 @@ class EstimatorComparison(keras.Model):
             model.gradient_variance.update_state([by_id[id(variable)] for variable in model.model_variables])
         averages = [model.gradient_variance for model in self.models.values()]
         self.compared_variance.update_state(followed_loss, averages)
-        return self._read_logs()
+        return self.get_metrics_result()
 
     def _scaled(self, gradient: tf.Tensor | None) -> tf.Tensor | None:
         """What a loss-scaling optimizer expects, as it divides by its scale."""
         return None if gradient is None else self.optimizer.scale_loss(gradient)
 
-    def make_train_function(self, force: bool = False) -> None:
-        """One program of `steps_per_execution` steps, which ends with all models at the same parameters."""
-        if self.train_function is not None and not force:
-            return
+    def runs_many_steps(self) -> bool:
+        """Always: the end of a program is where the models come to the same parameters."""
+        return True
 
-        def share_parameters() -> dict[str, tf.Tensor]:
-            for model in self.models.values():
-                for own, followed in zip(model.model_variables, self.followed.model_variables, strict=True):
-                    own.assign(followed.value)
-            return self._read_logs()
+    def read_logs(self) -> dict[str, tf.Tensor]:
+        for model in self.models.values():
+            for own, followed in zip(model.model_variables, self.followed.model_variables, strict=True):
+                own.assign(followed.value)
+        return self.get_metrics_result()
 
-        self.train_function = multi_step_function(self.train_step, share_parameters, self.steps_per_execution)
-
-    def _read_logs(self) -> dict[str, tf.Tensor]:
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
+        """The report of the steps since the last reset."""
         diagnostics = {
             f"{name}/{method}": value
             for method, model in self.models.items()
             for name, value in model.estimator.diagnostics().items()
         }
         return {**self.compared_variance.result(), **diagnostics}
-
-    def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """The report of the steps since the last reset."""
-        return self._read_logs()
 
     def bound(self, x: Any, y: Any = None, num_samples: int = 100, seed: int = 0) -> np.ndarray:
         """`[examples]` multi-sample bound of the followed model in nats; see `rebar_tf.bounds.multi_sample_bound`."""
@@ -185,6 +184,7 @@ class ComparedVariance(SavedMetric):
         self.variance = self.add_variable(shape, "zeros", name="variance")
         self.signal = self.add_variable(shape, "zeros", name="signal")
         self.loss = self.add_variable((), "zeros", name="loss")
+        self.steps = self.add_variable((), "zeros", name="steps")
         self.count = self.add_variable((), "zeros", name="count")
 
     def update_state(self, loss: tf.Tensor, averages: list[LogGradientVariance]) -> None:
@@ -195,6 +195,10 @@ class ComparedVariance(SavedMetric):
             averages: of each method.
         """
         self.loss.assign_add(loss)
+        self.steps.assign_add(1.0)
+        run_if(averages[0].skipped.value == 0.0, lambda: self._take_in(averages))
+
+    def _take_in(self, averages: list[LogGradientVariance]) -> None:
         self.count.assign_add(1.0)
         variances, signals = [], []
         for k in range(len(self.parts)):
@@ -213,7 +217,7 @@ class ComparedVariance(SavedMetric):
         return [shared if is_pooled else value for value, is_pooled in zip(values, self.pooled, strict=True)]
 
     def result(self) -> dict[str, tf.Tensor]:
-        logs = {"loss": tf.math.divide_no_nan(self.loss.value, self.count.value)}
+        logs = {"loss": tf.math.divide_no_nan(self.loss.value, self.steps.value)}
         for part in (None, *dict.fromkeys(self.parts)):
             chosen = [k for k, name in enumerate(self.parts) if part in (None, name)]
             entries = float(sum(self.sizes[k] for k in chosen))

@@ -2,8 +2,8 @@
 
 Keras launches one compiled program for each step, also with `steps_per_execution`: reading and writing every variable
 through the runtime costs as much as a small step. Here the batches of an execution are stacked first, and one XLA
-program loops over them. A dataset can stack them itself, in the background (`stacked`); from any other source, such as
-Keras's own dataset over arrays, they are taken one by one.
+program loops over them. A dataset can stack them itself, in the background; from any other source, such as Keras's own
+dataset over arrays, they are taken one by one.
 """
 
 from __future__ import annotations
@@ -11,16 +11,61 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 Logs = dict[str, tf.Tensor]
 
 
-def stacked(dataset: tf.data.Dataset, steps: int) -> tf.data.Dataset | None:
-    """The dataset with `steps` batches an element, made while earlier steps run; None if batches may differ in size."""
-    if any(not part.shape.is_fully_defined() for part in tf.nest.flatten(dataset.element_spec)):
-        return None
-    return dataset.batch(steps).prefetch(1)
+class MultiStepTraining:
+    """Gives a Keras model that trains under XLA one program for `steps_per_execution` steps.
+
+    Derive from this and `keras.Model`. Programs are compiled where XLA is asked for and there is no distribution
+    strategy; everywhere else Keras's own way is taken.
+    """
+
+    _stacked_spec = None  # of the dataset that the running `fit` reads several steps at a time
+
+    def fit(self, x: Any = None, *args, **kwargs) -> keras.callbacks.History:
+        """Keras's `fit`.
+
+        A `tf.data.Dataset` whose batches have one fixed size is read several steps at a time, beside the training, if
+        `steps_per_epoch` is given and `steps_per_execution` divides it.
+        """
+        self._stacked_spec = None
+        steps, steps_per_epoch = self.steps_per_execution, kwargs.get("steps_per_epoch")
+        whole = steps_per_epoch is not None and steps_per_epoch % steps == 0
+        if whole and self.runs_many_steps() and isinstance(x, tf.data.Dataset) and has_one_size(x):
+            x = x.batch(steps).prefetch(1)
+            self._stacked_spec = x.element_spec
+        return super().fit(x, *args, **kwargs)
+
+    def runs_many_steps(self) -> bool:
+        """Whether an execution is one XLA program of several steps."""
+        several = self.jit_compile and not self.run_eagerly and self.steps_per_execution > 1
+        return several and not tf.distribute.has_strategy()
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Keras's, or one program of `steps_per_execution` steps where XLA is asked for."""
+        if self.train_function is not None and not force:
+            return
+        if not self.runs_many_steps():
+            super().make_train_function(force)
+            return
+
+        def is_stacked(iterator: tf.data.Iterator) -> bool:
+            return iterator.element_spec == self._stacked_spec
+
+        self.train_function = multi_step_function(self.train_step, self.read_logs, self.steps_per_execution, is_stacked)
+
+    def read_logs(self) -> Logs:
+        """The logs after a program, computed from the model's state at its end."""
+        return self.get_metrics_result()
+
+
+def has_one_size(dataset: tf.data.Dataset) -> bool:
+    """Whether all batches of a dataset are known to have the same shape."""
+    return all(part.shape.is_fully_defined() for part in tf.nest.flatten(dataset.element_spec))
 
 
 def multi_step_function(
@@ -35,7 +80,7 @@ def multi_step_function(
         train_step: one step on one batch; what it returns is left to `read_logs`.
         read_logs: the logs after a step, computed from the model's state.
         steps: of one program.
-        is_stacked: whether an iterator is one over a `stacked` dataset.
+        is_stacked: whether an element of an iterator is `steps` batches, or one.
 
     Returns:
         A function that raises StopIteration when the iterator has no batch left.

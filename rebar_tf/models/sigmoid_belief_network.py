@@ -104,7 +104,7 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
         self.built = True
         self.build_estimator(self.visible_units, seed=next(seeds))
 
-    def baseline_context(self, x: tf.Tensor) -> tf.Tensor:
+    def baseline_context(self, x: tf.Tensor, y: Any = None) -> tf.Tensor:
         return centre(x, self.data_mean, "x")
 
     def visible_logits(self, b: tf.Tensor) -> tf.Tensor:

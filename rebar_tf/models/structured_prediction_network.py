@@ -121,13 +121,15 @@ class StructuredPredictionNetwork(StochasticTraining, keras.Model):
         self.input_mean = add_data(self, "input_mean", check_mean(input_mean, self.input_units, "input_mean"))
         self.output_mean = add_data(self, "output_mean", check_mean(output_mean, self.output_units, "output_mean"))
         self.built = True
-        self.build_estimator(self.input_units, seed=next(seeds))
+        self.build_estimator(self.input_units + self.output_units, seed=next(seeds))
 
-    def baseline_context(self, x: tf.Tensor) -> tf.Tensor:
-        return centre(x, self.input_mean, "x")
+    def baseline_context(self, x: tf.Tensor, y: tf.Tensor | None = None) -> tf.Tensor:
+        """The centred x and y: the baseline may see all that is independent of the samples, as in the authors' code."""
+        x = centre(x, self.input_mean, "x")
+        return tf.concat([x, centre(self._check_target(y), self.output_mean, "y")], axis=1)
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        inputs = self.baseline_context(x)
+        inputs = centre(x, self.input_mean, "x")
         *hidden, output = self.segments
         for layers, units in zip(hidden, self.stochastic, strict=True):
             inputs = units(layers(inputs), training=training)
@@ -135,11 +137,14 @@ class StructuredPredictionNetwork(StochasticTraining, keras.Model):
 
     def objective(self, x: tf.Tensor, y: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """`f = -log p(y | b)`, `[batch]` in nats, and the logits of y."""
-        if y is None:
-            raise ValueError(f"`y` must be what x is to predict, [batch, {self.output_units}]. Received: y=None")
-        y = check_width(y, self.output_units, "y")
+        y = self._check_target(y)
         logits = self.call(x, training=True)  # not self(x): under mixed precision Keras would round x first
         return -Bernoulli.log_prob(y, logits), logits
+
+    def _check_target(self, y: tf.Tensor | None) -> tf.Tensor:
+        if y is None:
+            raise ValueError(f"`y` must be what x is to predict, [batch, {self.output_units}]. Received: y=None")
+        return check_width(y, self.output_units, "y")
 
     def fit(self, x: Any = None, y: Any = None, *args, **kwargs) -> keras.callbacks.History:
         """Keras's `fit`; arrays of images are checked first, so that bad ones fail before the first step."""

@@ -13,7 +13,7 @@ from rebar_tf.bounds import multi_sample_bound
 from rebar_tf.estimators import ControlSpec, Estimate
 from rebar_tf.layers.stochastic import StochasticLayer
 from rebar_tf.metrics import LogGradientVariance
-from rebar_tf.models.multi_step import multi_step_function, stacked
+from rebar_tf.models.multi_step import MultiStepTraining
 from rebar_tf.models.per_example import per_example_loss
 from rebar_tf.sampling import HardSampler
 
@@ -21,7 +21,7 @@ _LOSS_KEY = "loss_"  # of the running mean's variables among the model's own in 
 _EVALUATION_STREAM = 1  # evaluation draws other numbers than training, which draws from stream 0
 
 
-class StochasticTraining:
+class StochasticTraining(MultiStepTraining):
     """Gives a Keras model the training of its stochastic layers: derive from this and from `keras.Model`.
 
     The estimator is the one that the model's stochastic layers name; it lives at `model.estimator`, and its trainable
@@ -43,7 +43,6 @@ class StochasticTraining:
     """
 
     estimator = None
-    _stacked_spec = None  # of the dataset that the running `fit` reads several steps at a time
 
     def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """One evaluation of the objective, under whichever sampler is active.
@@ -58,7 +57,7 @@ class StochasticTraining:
         y_pred = self(x, training=True)
         return per_example_loss(self.loss, y, y_pred), y_pred
 
-    def baseline_context(self, x: Any) -> tf.Tensor:
+    def baseline_context(self, x: Any, y: Any = None) -> tf.Tensor:
         """`[batch, size]` float32, what input-dependent baselines see: the inputs, flattened."""
         flat = [tf.reshape(tf.cast(part, tf.float32), [tf.shape(part)[0], -1]) for part in keras.tree.flatten(x)]
         return tf.concat(flat, axis=-1) if len(flat) > 1 else flat[0]
@@ -185,7 +184,7 @@ class StochasticTraining:
             control_tape.watch(values)
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch([variable.value for variable in variables])
-                estimate = self.estimator.estimate(objective, step, self.baseline_context(x))
+                estimate = self.estimator.estimate(objective, step, self.baseline_context(x, y))
                 gradients = self._combine(tape, variables, estimate)
         control_gradients = [None] * len(control)
         if estimate.control_loss is not None:
@@ -238,40 +237,8 @@ class StochasticTraining:
         logs = self._update_metrics(loss, x, y, y_pred, sample_weight)
         return {**logs, **self.estimator.diagnostics()}
 
-    def fit(self, x: Any = None, *args, **kwargs) -> keras.callbacks.History:
-        """Keras's `fit`.
-
-        A `tf.data.Dataset` whose batches have one fixed size is read several steps at a time, beside the training, if
-        `steps_per_epoch` is given and `steps_per_execution` divides it.
-        """
-        self._stacked_spec = None
-        steps_per_epoch = kwargs.get("steps_per_epoch")
-        if isinstance(x, tf.data.Dataset) and steps_per_epoch and self._runs_many_steps():
-            dataset = None if steps_per_epoch % self.steps_per_execution else stacked(x, self.steps_per_execution)
-            if dataset is not None:
-                x, self._stacked_spec = dataset, dataset.element_spec
-        return super().fit(x, *args, **kwargs)
-
-    def _runs_many_steps(self) -> bool:
-        """Whether an execution is one XLA program of several steps."""
-        several = self.jit_compile and not self.run_eagerly and self.steps_per_execution > 1
-        return several and not tf.distribute.has_strategy()
-
-    def make_train_function(self, force: bool = False) -> None:
-        """Keras's, or one program of `steps_per_execution` steps where XLA is asked for."""
-        if self.train_function is not None and not force:
-            return
-        if not self._runs_many_steps():
-            super().make_train_function(force)
-            return
-
-        def read_logs() -> dict[str, tf.Tensor]:
-            return {**self.get_metrics_result(), **self.estimator.diagnostics()}
-
-        def is_stacked(iterator: tf.data.Iterator) -> bool:
-            return iterator.element_spec == self._stacked_spec
-
-        self.train_function = multi_step_function(self.train_step, read_logs, self.steps_per_execution, is_stacked)
+    def read_logs(self) -> dict[str, tf.Tensor]:
+        return {**self.get_metrics_result(), **self.estimator.diagnostics()}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of `evaluate`: the objective at hard samples, drawn from a stream of its own."""
