@@ -205,7 +205,8 @@ class Progress:
     def show(self, outcome: Outcome) -> None:
         """Prints how a cell ended, and about how long the rest will take."""
         if outcome.row is None:
-            print(f"[{self.done}/{self.total}] {outcome.cell}: not run, {outcome.reason}", flush=True)
+            if outcome.reason:
+                print(f"[{self.done}/{self.total}] {outcome.cell}: not run, {outcome.reason}", flush=True)
             return
         self.done += 1
         print(f"[{self.done}/{self.total}] {outcome.cell}: {_text(outcome)}; {self._left()} to go", flush=True)

@@ -46,7 +46,7 @@ class Outcome:
     Attributes:
         cell: the cell.
         row: of the results; None if it was stopped, and is to go on another time.
-        reason: why it failed or was not run.
+        reason: why it failed, or was not run though the sweep was not stopped.
     """
 
     cell: Cell
@@ -140,11 +140,11 @@ class LocalRuns:
         share = self._shares.get()
         try:
             if self.received is not None:
-                return Outcome(job.cell, None, "the sweep was stopped")
+                return Outcome(job.cell, None)
             with _pinned(share):
                 outcome = run(job, len(share), self._watch)
             if self.received is not None and outcome.row is not None and outcome.row["status"] == FAILED:
-                return Outcome(job.cell, None, "the sweep was stopped")
+                return Outcome(job.cell, None)
             return outcome
         finally:
             self._shares.put(share)
