@@ -35,19 +35,15 @@ from typing import Any
 from absl import app
 from absl import flags as absl_flags
 
-from trainers import experiment, flags, interruption, quiet, variance_methods
+from trainers import experiment, flags, interruption, methods_flag, quiet, variance_methods
 from trainers.errors import BadInput, one_line
 from trainers.workdir import FREE_FLAGS, Workdir
 
 # What a method says itself, and what belongs to the summary of a training.
 _NOT_TAKEN = ("estimator", "temperature", "learn_temperature", "eval_samples")
 
-absl_flags.DEFINE_list(
-    "methods",
-    ["nvil", "simple_muprop", "muprop", "rebar:0.1", "rebar"],
-    "What to compare, separated by commas. Accepted: names of --estimator of trainers.train, each alone or as "
-    "name:temperature.",
-)
+_METHODS = ("nvil", "simple_muprop", "muprop", "rebar:0.1", "rebar")
+absl_flags.declare_key_flag("methods")
 absl_flags.DEFINE_string("follow", "simple_muprop", "Whose gradient trains the model. Accepted: one of --methods.")
 for _name in flags.experiment():
     if _name not in _NOT_TAKEN:
@@ -77,7 +73,7 @@ def _settings() -> dict[str, Any]:
         if absl_flags.FLAGS[name].present:
             raise BadInput(f"flag --{name}: accepted by trainers.train only; see --help on --methods=name:temperature")
     taken = {name: value for name, value in flags.experiment().items() if name not in _NOT_TAKEN}
-    return {**taken, "methods": absl_flags.FLAGS.methods, "follow": absl_flags.FLAGS.follow}
+    return {**taken, "methods": methods_flag.methods(_METHODS), "follow": absl_flags.FLAGS.follow}
 
 
 def _run(settings: dict[str, Any], workdir: Workdir) -> dict[str, Any]:
@@ -117,10 +113,11 @@ def _run(settings: dict[str, Any], workdir: Workdir) -> dict[str, Any]:
 def _origin(settings: dict[str, Any]) -> str:
     """What the table says of itself: the command that repeats it, and the day."""
     always = ("num_steps", "seed")
+    defaults = {name: absl_flags.FLAGS[name].default for name in settings} | {"methods": list(_METHODS)}
     given = {
         name: value
         for name, value in settings.items()
-        if name in always or (name not in FREE_FLAGS and value != absl_flags.FLAGS[name].default)
+        if name in always or (name not in FREE_FLAGS and value != defaults[name])
     }
     texts = {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
     command = " ".join(["python -m trainers.variance", *(f"--{name}={value}" for name, value in texts.items())])

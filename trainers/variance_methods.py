@@ -44,9 +44,7 @@ def parse(settings: dict[str, Any]) -> list[Method]:
     Raises:
         BadInput: for a method, a followed one, or a flag of an estimator that there is none of.
     """
-    methods = [_method(text, settings["methods"]) for text in dict.fromkeys(settings["methods"])]
-    if not methods:
-        raise BadInput(f"flag --methods=: accepted is one or more of {', '.join(_accepted())}")
+    methods = parse_methods(settings["methods"])
     if settings["follow"] not in settings["methods"]:
         names = ", ".join(settings["methods"])
         raise BadInput(f"flag --follow={settings['follow']}: accepted is one of --methods, {names}")
@@ -56,6 +54,17 @@ def parse(settings: dict[str, Any]) -> list[Method]:
             takers = [estimator for estimator in _accepted() if _takes(estimator, name)]
             raise BadInput(f"flag --{name}={settings[name]}: accepted where --methods has one of {', '.join(takers)}")
     return methods
+
+
+def parse_methods(given: list[str]) -> list[Method]:
+    """The methods of `--methods`, each once.
+
+    Raises:
+        BadInput: where there is none, or one that is no estimator's name, alone or with a temperature.
+    """
+    if not given:
+        raise BadInput(f"flag --methods=: accepted is one or more of {', '.join(_accepted())}")
+    return [_method(text, given) for text in dict.fromkeys(given)]
 
 
 def _method(text: str, given: list[str]) -> Method:
