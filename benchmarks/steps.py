@@ -104,7 +104,8 @@ def run_yardstick(values: dict[str, Any]) -> dict[str, float]:
 def run(row: Row, values: dict[str, Any]) -> dict[str, float]:
     """The median rate of a row's progress lines, and the numbers that its last line holds."""
     with tempfile.TemporaryDirectory() as workdir:
-        command = [*_command(row.module, values, workdir), f"--num_steps={values['num_steps']}", *row.arguments]
+        steps = [f"--num_steps={values['num_steps']}", "--eval_samples=1"]
+        command = [*_command(row.module, values, workdir), *steps, *row.arguments]
         times, last = [], ""
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             for line in process.stdout:
