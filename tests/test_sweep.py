@@ -319,7 +319,8 @@ def test_a_cluster_without_its_packages_says_what_to_install(small, monkeypatch,
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_a_cluster_of_two_workers_runs_the_same_cells(backend, small, tmp_path, rows):
-    pytest.importorskip({"dask": "distributed", "ray": "ray"}[backend], reason="the extra `sweep` is not installed")
+    package = {"dask": "dask.distributed", "ray": "ray"}[backend]
+    pytest.importorskip(package, reason="the extra `sweep` is not installed", exc_type=ImportError)
     # What was patched in this process is not in the workers', which train for a few steps.
     fixed = ("--jobs=2", "--num_steps=4", "--hidden_units=4", "--report_every=2")
     assert small(*fixed, "--seeds=0,1", f"--backend={backend}") == 0
