@@ -165,7 +165,8 @@ def test_mixed_settings_are_refused_and_the_rest_is_written(other, message, tmp_
     write_table(tmp_path / "pure.csv", [row()])
     assert command(f"--results_dir={tmp_path}") == 2
     error = capsys.readouterr().err
-    assert f"mixed.csv: {'mnist generative linear1 nvil ' * ('rates' in message)}{message}" in error
+    assert "mixed.csv: " in error
+    assert message in error
     assert error.count("\n") == 1
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"pure.md", "pure.csv"}
 
