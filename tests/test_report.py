@@ -192,20 +192,27 @@ def test_runs_that_have_not_finished_are_refused_and_nothing_is_kept(tmp_path, c
     assert list((tmp_path / "results").iterdir()) == []
 
 
-@pytest.fixture
-def reported(tmp_path):
-    """A folder of results with tables, and three seeds of two methods and a comparison as runs."""
-    results, runs = tmp_path / "results", tmp_path / "runs"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of results with tables, and three seeds of two methods and a comparison as runs, reported on."""
+    top = tmp_path_factory.mktemp("made")
     for method, last in (("nvil", -112.0), ("rebar:0.1", -111.0)):
         for seed, apart in enumerate((0.5, -0.5, 0.0)):
             each = cell(method, seed=seed)
-            write_run(runs / each.folder, each, last=last + apart)
-            write_table(results / "tables.csv", [row(method=method, seed=seed)])
-    write_variance(runs / "variance")
-    page = tmp_path / "page.md"
+            write_run(top / "runs" / each.folder, each, last=last + apart)
+            write_table(top / "results" / "tables.csv", [row(method=method, seed=seed)])
+    write_variance(top / "runs" / "variance")
+    page = top / "page.md"
     page.write_text(PAGE)
-    assert command(f"--results_dir={results}", f"--runs={runs}", f"--page={page}") == 0
-    return results
+    assert command(f"--results_dir={top / 'results'}", f"--runs={top / 'runs'}", f"--page={page}") == 0
+    return top
+
+
+@pytest.fixture
+def reported(made, tmp_path):
+    """The folder of results, in a copy of all that is made."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "results"
 
 
 def test_curves_are_kept_thinned_with_the_command_that_repeats_them(reported):
@@ -276,6 +283,7 @@ def test_thin_trials_a_bold_median_and_a_panel_that_was_not_run(reported):
     assert bold["NVIL"].get_ydata()[-1] == pytest.approx(-112.8)  # of -112.3, -113.3 and -112.8
     assert left.get_ylim()[0] > -150  # the first bounds, below -300, are left out
     assert [text.get_text() for text in right.texts] == ["not run"]
+    assert right.lines[:] == []
 
 
 def test_trials_of_different_settings_are_not_drawn_as_one(reported, tmp_path, capsys):
@@ -286,6 +294,18 @@ def test_trials_of_different_settings_are_not_drawn_as_one(reported, tmp_path, c
     assert "seed3.csv differ in steps: 1000 and 5000; accepted are trials that differ in the seed alone" in error
     assert error.count("\n") == 1
     assert (reported / "report" / "app1.png").exists()
+
+
+def test_the_longer_one_of_two_runs_is_kept(reported, tmp_path):
+    each = cell("rebar:0.1", seed=0)
+    for steps in (4000, 2000):
+        folder = tmp_path / f"of_{steps}" / each.folder
+        write_run(folder, cell("rebar:0.1", seed=0, steps=steps))
+        list(report_runs.gather([tmp_path / f"of_{steps}"], reported))
+    assert {curve.steps for curve in report_runs.read(reported / "curves") if curve.method == "rebar:0.1"} == {
+        1000,
+        4000,
+    }
 
 
 def test_of_several_rates_the_best_one_is_drawn(reported, tmp_path, capsys):

@@ -71,12 +71,12 @@ APP5_CAPTION = "Figure App.5: test bound with the network of the training, and w
 
 
 def others(bounds: list[Curve], variances: list[Curve]) -> Iterator[Plot]:
-    """Figures for all models of what was run, but for those of the paper."""
+    """Figures with a panel for each model, of what was run, but for those that the appendix has."""
     for kind, curves in (("variance", variances), ("bound", bounds)):
         for dataset, task in dict.fromkeys((curve.dataset, curve.task) for curve in curves):
             panels = _all_models(dataset, task)
             if panels != _OMNIGLOT:
-                yield Plot(f"{kind}_{dataset}_{task}", f"{dataset}, {task}; not in the paper", kind, panels)
+                yield Plot(f"{kind}_{dataset}_{task}", f"{dataset}, {task}", kind, panels)
 
 
 def bound_trials(curves: list[Curve], best: dict[tuple, float]) -> Trials:
@@ -184,6 +184,7 @@ def _canvas(title: str, panels: int) -> tuple[Figure, list[Axes]]:
 def _draw_trials(axis: Axes, trials: Trials, methods: list[str]) -> None:
     if not trials:
         axis.text(0.5, 0.5, NOT_RUN, transform=axis.transAxes, ha="center", va="center", color="0.4")
+        axis.set(xticks=[], yticks=[])
     for method, lines in trials.items():
         colour = COLOURS[methods.index(method) % len(COLOURS)]
         middle = median_trial(lines)

@@ -93,12 +93,16 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
     names = (curve.dataset, curve.task, curve.model, curve.method.replace(":", "_"), f"{curve.learning_rate:g}")
     name = f"{'-'.join(names)}-seed{curve.seed}.csv"
     if (folder / "variance.csv").exists():
+        if _longer_is_kept(kept / VARIANCE / name, curve):
+            return
         rows = [
             row for row in variance_report.read_rows(folder / "variance.csv") if row["part"] == variance_report.WHOLE
         ]
         methods = dict.fromkeys(row["method"] for row in rows)
         rows = [row for method in methods for row in _thinned([row for row in rows if row["method"] == method])]
         _write(kept / VARIANCE / name, _first_line(folder / "variance.csv"), VARIANCE_COLUMNS, rows)
+        return
+    if _longer_is_kept(kept / CURVES / name, curve):
         return
     day = datetime.date.fromtimestamp((folder / "curve.csv").stat().st_mtime).isoformat()
     origin = f"{_cell(curve).command}, {day}"
@@ -107,6 +111,11 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
         rows = _table(path)
         if rows and {"step", "split"} <= rows[0].keys():
             _write(kept / INFERENCE / name, origin, tuple(rows[0]), rows)
+
+
+def _longer_is_kept(path: pathlib.Path, curve: Curve) -> bool:
+    """Whether the same run with more steps is there, whose curve begins with this one."""
+    return path.exists() and _read_file(path).steps > curve.steps
 
 
 def _stored(folder: pathlib.Path) -> dict[str, Any]:

@@ -133,8 +133,13 @@ def settings_line(rows: list[Row]) -> str:
     dates = sorted({row["date"] for row in rows})
     days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     flags = " ".join(_shared(rows[0]["command"]))
-    listed = f"learning rates {', '.join(sorted(rates, key=float))}; seeds {', '.join(map(str, seeds))}; {days}"
-    return f"{rows[0]['steps']:,} steps; {listed}{f'; {flags}' * bool(flags)}."
+    listed = [
+        f"{rows[0]['steps']:,} steps",
+        f"learning rate{'s' * (len(rates) > 1)} {', '.join(sorted(rates, key=float))}",
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+        days,
+    ]
+    return f"{'; '.join([*listed, *([flags] if flags else [])])}."
 
 
 def markdown(rows: list[Row]) -> str:
