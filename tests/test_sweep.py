@@ -28,8 +28,9 @@ first = not calls.exists()
 cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 inherited = [int(name) for name in os.listdir("/dev/fd") if int(name) > 2 and os.path.exists(f"/dev/fd/{name}")]
 holds = folder.stat().st_ino in [os.fstat(descriptor).st_ino for descriptor in inherited]
+threads = os.environ["TF_NUM_INTRAOP_THREADS"]
 with open(calls, "a") as file:
-    file.write(json.dumps({"flags": given, "holds": holds, "cores": cores, "threads": os.environ["TF_NUM_INTRAOP_THREADS"]}) + "\\n")
+    file.write(json.dumps({"flags": given, "holds": holds, "cores": cores, "threads": threads}) + "\\n")
 rate, seed = float(given["learning_rate"]), int(given["seed"])
 if seed == 9 and first:
     print("out of luck", file=sys.stderr)
