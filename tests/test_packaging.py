@@ -13,7 +13,7 @@ PACKAGES = ("rebar_tf", "trainers")
 
 
 @pytest.mark.slow
-def test_wheel_carries_all_modules_and_the_type_marker(tmp_path):
+def test_wheel_carries_all_modules_the_type_marker_and_the_papers_numbers(tmp_path):
     # Built from a copy: setuptools leaves files beside what it builds.
     source = tmp_path / "source"
     for package in PACKAGES:
@@ -26,7 +26,7 @@ def test_wheel_carries_all_modules_and_the_type_marker(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
-    assert held == modules | {"rebar_tf/py.typed"}
+    assert held == modules | {"rebar_tf/py.typed", "trainers/paper_tables.csv"}
 
 
 def test_tensorflow_probability_is_imported_only_when_used():

@@ -26,8 +26,11 @@ folder = pathlib.Path(given["workdir"])
 calls = folder / "calls"
 first = not calls.exists()
 cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+inherited = [int(name) for name in os.listdir("/dev/fd") if int(name) > 2 and os.path.exists(f"/dev/fd/{name}")]
+holds = folder.stat().st_ino in [os.fstat(descriptor).st_ino for descriptor in inherited]
+threads = os.environ["TF_NUM_INTRAOP_THREADS"]
 with open(calls, "a") as file:
-    file.write(json.dumps({"flags": given, "cores": cores, "threads": os.environ["TF_NUM_INTRAOP_THREADS"]}) + "\\n")
+    file.write(json.dumps({"flags": given, "holds": holds, "cores": cores, "threads": threads}) + "\\n")
 rate, seed = float(given["learning_rate"]), int(given["seed"])
 if seed == 9 and first:
     print("out of luck", file=sys.stderr)
@@ -219,6 +222,7 @@ def test_a_cell_that_another_process_trains_is_left_to_it(small, tmp_path, rows,
     process.communicate(b"\n")
     assert small() == 0
     assert len(rows()) == 1
+    assert calls(tmp_path)[folder.name][0]["holds"]  # as every process does that a sweep starts
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes to cores")
@@ -319,7 +323,8 @@ def test_a_cluster_without_its_packages_says_what_to_install(small, monkeypatch,
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["dask", "ray"])
 def test_a_cluster_of_two_workers_runs_the_same_cells(backend, small, tmp_path, rows):
-    pytest.importorskip({"dask": "distributed", "ray": "ray"}[backend], reason="the extra `sweep` is not installed")
+    package = {"dask": "dask.distributed", "ray": "ray"}[backend]
+    pytest.importorskip(package, reason="the extra `sweep` is not installed", exc_type=ImportError)
     # What was patched in this process is not in the workers', which train for a few steps.
     fixed = ("--jobs=2", "--num_steps=4", "--hidden_units=4", "--report_every=2")
     assert small(*fixed, "--seeds=0,1", f"--backend={backend}") == 0

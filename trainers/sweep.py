@@ -12,7 +12,8 @@
       A grid of your choice; the table apart from the runs.
 
   python -m trainers.sweep --backend=dask --cluster=tcp://HOST:8786 --jobs=16 --workdir=/shared/sweep
-      The same on a cluster whose machines share --workdir (pip install 'rebar_tf[sweep]').
+      The same on a cluster whose machines share --workdir (pip install 'rebar_tf[sweep]'). Under ray the lines of
+      progress come at the end, the rows of the table at once.
 
 Each cell is a run of trainers.train in a process of its own, on its share of the cores, in a folder of its own below
 --workdir, where log.txt has what it says. A row for each cell that came to an end, finished, diverged or failed, is in
@@ -97,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
     """Trains, or goes on training, the cells of the flags."""
     settings = _settings()
     workdir = pathlib.Path(settings["workdir"] or _WORKDIR).absolute()
-    results = pathlib.Path(settings["results"] or workdir / "results.csv")
+    results = pathlib.Path(settings["results"]).absolute() if settings["results"] else workdir / "results.csv"
     with interruption.exits_on_signals():
         quiet.quiet_logs()
         quiet.import_tensorflow()
@@ -166,9 +167,8 @@ def _train(jobs: list[Job], total: int, results: pathlib.Path, settings: dict[st
         return None
     with _runner(settings, at_a_time) as (runner, parallel, received):
         progress = Progress(total, total - len(jobs))
-        for outcome in parallel(joblib.delayed(runner)(job) for job in jobs):
-            if outcome.row is not None:
-                sweep_results.record(results, outcome.row)
+        run = joblib.delayed(sweep_process.run_and_record)
+        for outcome in parallel(run(runner, job, results) for job in jobs):
             progress.show(outcome)
         return received()
 
@@ -178,7 +178,8 @@ def _runner(
     settings: dict[str, Any], jobs: int
 ) -> Iterator[tuple[Callable[[Job], Outcome], joblib.Parallel, Callable[[], int | None]]]:
     """What runs a job, what runs several, and what says which signal stopped them."""
-    arguments = {"n_jobs": jobs, "return_as": "generator_unordered", "batch_size": 1}
+    as_they_end = {"return_as": "generator_unordered"} if settings["backend"] in sweep_backends.GENERATING else {}
+    arguments = {"n_jobs": jobs, "batch_size": 1, **as_they_end}
     if settings["backend"] == "local":
         # Threads are enough, as each only waits for its process.
         with LocalRuns(jobs) as runs:

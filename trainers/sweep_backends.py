@@ -10,6 +10,7 @@ import joblib
 from trainers.errors import BadInput, one_line
 
 BACKENDS = ("local", "dask", "ray")
+GENERATING = ("local", "dask")  # those from which joblib hands on each result as it comes
 _EXTRA = "needs more packages: pip install 'rebar_tf[sweep]'"
 
 

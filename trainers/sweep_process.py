@@ -77,6 +77,14 @@ def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext) -> Ou
     return _outcome(job, status)
 
 
+def run_and_record(runner: Callable[[Job], Outcome], job: Job, results: pathlib.Path) -> Outcome:
+    """Runs a cell, and puts its row into the table where it ran: the sweep may be gone by then."""
+    outcome = runner(job)
+    if outcome.row is not None:
+        sweep_results.record(results, outcome.row)
+    return outcome
+
+
 def _start(job: Job, threads: int, lock: int, log: IO[str]) -> subprocess.Popen:
     return subprocess.Popen(
         [*TRAINER, *job.cell.arguments, f"--workdir={job.folder}", *job.free_arguments],
