@@ -60,7 +60,8 @@ def mean_and_error(values: Any) -> tuple[float | None, float | None]:
     import numpy as np
 
     values = np.asarray(values, np.float64)
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    with np.errstate(invalid="ignore"):  # infinite values have no deviation
+        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return tuple(float(number) if np.isfinite(number) else None for number in (values.mean(), error))
 
 
