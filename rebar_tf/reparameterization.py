@@ -161,6 +161,8 @@ class Bernoulli:
     @staticmethod
     def log_prob(b: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """`log p(b)` summed over the units, `[batch]`; the same formula serves relaxed samples."""
+        if logits.shape[1:] != b.shape[1:]:  # the sum over units is of all of them, also where the logits are shared
+            logits += tf.zeros_like(b)
         return sum_units(b * logits) - sum_softplus(logits)
 
     @staticmethod

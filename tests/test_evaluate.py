@@ -199,6 +199,7 @@ def test_an_interrupted_evaluation_keeps_what_is_done(workdir, capsys, monkeypat
     assert asked == [1, 3, 3, 1, 3]
 
 
+@pytest.mark.slow
 def test_a_separate_inference_network(workdir, capsys):
     fit = ("--fit_inference_network", "--report_every=3", f"--workdir={workdir}", *QUICK)
     for steps in (3, 9):
@@ -223,6 +224,7 @@ def test_a_separate_inference_network(workdir, capsys):
     assert not np.array_equal(model.encoder[0].get_weights()[0], network.encoder[0].get_weights()[0])
 
 
+@pytest.mark.slow
 def test_a_structured_run(tmp_path, capsys):
     folder = trained(tmp_path / "run", "--task=structured", "--num_layers=2")
     assert command(*QUICK, f"--workdir={folder}") == 0

@@ -223,3 +223,12 @@ def test_samples_have_the_stated_probabilities(family):
     p = family.mean(logits)[0].numpy()
     z = (b.mean(axis=0) - p) / np.sqrt(p * (1 - p) / n)
     assert np.abs(z).max() < scipy.stats.norm.isf(FALSE_ALARM / 6)
+
+
+@pytest.mark.parametrize(("b", "logits"), [((4, 6), (1, 6)), ((4, 2, 3), (2, 3)), ((4, 6), (4, 1)), ((4, 7), (4, 7))])
+def test_the_density_of_a_bernoulli_broadcasts_its_logits(b, logits):
+    rng = np.random.default_rng(0)
+    b, logits = rng.integers(0, 2, size=b).astype(np.float32), rng.normal(size=logits).astype(np.float32) * 5
+    terms = b * logits.astype(np.float64) - np.logaddexp(0, logits.astype(np.float64))
+    values = Bernoulli.log_prob(tf.constant(b), tf.constant(logits))
+    np.testing.assert_allclose(values, terms.reshape(4, -1).sum(axis=1), rtol=1e-5)

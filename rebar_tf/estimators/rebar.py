@@ -177,13 +177,17 @@ def linear_in(scalar: tf.Variable, tape: tf.GradientTape, tensors: list[tf.Tenso
     """The tensors with their derivative by `scalar` taken in forward mode, and by nothing else.
 
     Forward mode is reverse mode differentiated by its cotangents, in which it is linear. Its products need no gradient
-    of the model, so that they run beside those that compute it.
+    of the model, so that they run beside those that compute it. An operation may lack the derivative that this takes,
+    as `tf.concat` does under XLA: then the tensors stay as they are, to be differentiated in reverse mode.
     """
     with tf.GradientTape(watch_accessed_variables=False) as linear_tape:
         cotangents = [tf.zeros_like(tensor) for tensor in tensors]
         linear_tape.watch(cotangents)
         product = tape.gradient(tensors, scalar, output_gradients=cotangents)
-    tangents = linear_tape.gradient(product, cotangents)
+    try:
+        tangents = linear_tape.gradient(product, cotangents)
+    except LookupError:
+        return tensors
     step = scalar - tf.stop_gradient(scalar)
     return [
         tf.stop_gradient(tensor) + tf.stop_gradient(tangent) * step
