@@ -1,5 +1,10 @@
 """What the tests of the command lines share."""
 
+import contextlib
+import io
+import json
+import pathlib
+
 
 def exit_status(run):
     """Of a command that runs in this process: what `run` returns, or what it exits with."""
@@ -7,6 +12,20 @@ def exit_status(run):
         return run() or 0
     except SystemExit as stop:
         return stop.code
+
+
+def finished_run(command, workdir, *arguments):
+    """The folder of a run that `command` made there; what it printed is in the file stdout."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert command(*arguments, f"--workdir={workdir}") == 0
+    (workdir / "stdout").write_text(out.getvalue())
+    return workdir
+
+
+def numbers(workdir):
+    """The summary of a run without the speed and the flags."""
+    summary = json.loads((pathlib.Path(workdir) / "summary.json").read_text())
+    return {name: value for name, value in summary.items() if name not in ("steps_per_second", "flags")}
 
 
 def assert_fails_with(command, message, capsys, *arguments):

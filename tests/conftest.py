@@ -14,3 +14,13 @@ def fixed_seed():
     keras.utils.set_random_seed(0)
     yield
     keras.backend.clear_session(free_memory=False)  # collecting garbage after each test takes longer than the tests
+
+
+@pytest.fixture(scope="module")
+def short_programs():
+    """Programs of 3 steps, so that a report of 6 can be cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        from trainers import loop
+
+        patch.setattr(loop, "_MOST_STEPS_PER_PROGRAM", 3)
+        yield

@@ -4,6 +4,7 @@ import zlib
 
 import keras
 import numpy as np
+import scipy.special
 
 import rebar_tf as rt
 
@@ -84,3 +85,17 @@ def check(model, x, y, num_estimates=250, **kwargs):
 def require_unbiased(report, detectable):
     assert report.detectable < detectable, f"the check has too little power\n{report}"
     assert report.unbiased, f"biased\n{report}"
+
+
+def log_bernoulli(b, logits):
+    """In NumPy, summed over the units."""
+    p = scipy.special.expit(logits)
+    return np.sum(b * np.log(p) + (1 - b) * np.log1p(-p), axis=-1)
+
+
+def dense(segment, x):
+    """A segment of the paper's networks by its weights: tanh between, linear last."""
+    weights = [np.asarray(w, np.float64) for w in segment.get_weights()]
+    for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+        x = np.tanh(x @ kernel + bias)
+    return x @ weights[-2] + weights[-1]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
+from small_models import dense, log_bernoulli
 
 import rebar_tf as rt
 from rebar_tf.sampling import HardSampler
@@ -28,19 +29,6 @@ def network(num_layers=2, nonlinear=False, **arguments):
     for variable in model.model_variables:
         variable.assign(RNG.normal(size=variable.shape))
     return model
-
-
-def log_bernoulli(b, logits):
-    p = scipy.special.expit(logits)
-    return np.sum(b * np.log(p) + (1 - b) * np.log1p(-p), axis=-1)
-
-
-def dense(segment, x):
-    """The segment by its weights: tanh between, linear last."""
-    weights = [np.asarray(w, np.float64) for w in segment.get_weights()]
-    for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-        x = np.tanh(x @ kernel + bias)
-    return x @ weights[-2] + weights[-1]
 
 
 @pytest.mark.parametrize("nonlinear", [False, True])

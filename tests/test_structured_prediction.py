@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
-from small_models import check, randomize, require_unbiased
+from small_models import check, dense, log_bernoulli, randomize, require_unbiased
 
 import rebar_tf as rt
 from rebar_tf.sampling import HardSampler
@@ -36,19 +36,6 @@ def network(generator="paper", num_layers=2, estimator="rebar", **arguments):
     )
     randomize(model, np.random.default_rng(0))
     return model
-
-
-def log_bernoulli(b, logits):
-    p = scipy.special.expit(logits)
-    return np.sum(b * np.log(p) + (1 - b) * np.log1p(-p), axis=-1)
-
-
-def dense(segment, x):
-    """The segment by its weights: tanh between, linear last."""
-    weights = [np.asarray(w, np.float64) for w in segment.get_weights()]
-    for kernel, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-        x = np.tanh(x @ kernel + bias)
-    return x @ weights[-2] + weights[-1]
 
 
 def logits_by_hand(model, samples):

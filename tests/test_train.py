@@ -1,9 +1,7 @@
 """The trainer's command line: what it writes, how it goes on, and what it says to bad input."""
 
-import contextlib
 import functools
 import gzip
-import io
 import json
 import math
 import os
@@ -61,35 +59,18 @@ def curve(workdir):
     return [{name: value for name, value in row.items() if name != "steps_per_second"} for row in rows]
 
 
-def numbers(workdir):
-    """The summary without the speed and the flags."""
-    summary = json.loads(Workdir(workdir).summary.read_text())
-    return {name: value for name, value in summary.items() if name not in ("steps_per_second", "flags")}
-
-
 def assert_same_run(workdir, other):
     assert curve(workdir) == curve(other)
-    assert numbers(workdir) == numbers(other)
+    assert command_line.numbers(workdir) == command_line.numbers(other)
     for ours, theirs in zip(state(workdir), state(other), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-@pytest.fixture(scope="module")
-def short_programs():
-    """Programs of 3 steps, so that a report of 6 can be cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_MOST_STEPS_PER_PROGRAM", 3)
-        yield
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, short_programs):
     """The folder of a run of 21 steps that nothing stopped; its reports end at 6, 12, 18 and 21."""
     workdir = tmp_path_factory.mktemp("unbroken")
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert command(*TINY, "--num_steps=21", f"--workdir={workdir}") == 0
-    (workdir / "stdout").write_text(out.getvalue())
-    return workdir
+    return command_line.finished_run(command, workdir, *TINY, "--num_steps=21")
 
 
 @pytest.fixture
@@ -170,7 +151,7 @@ def test_the_model_is_rebuilt_from_the_folder_in_a_new_process(unbroken):
     )
     arguments = [sys.executable, "-c", script, str(unbroken)]
     out = subprocess.run(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
-    assert float(out) == pytest.approx(numbers(unbroken)["test_bound_2"], rel=1e-6)
+    assert float(out) == pytest.approx(command_line.numbers(unbroken)["test_bound_2"], rel=1e-6)
 
 
 def test_an_interrupted_run_goes_on_as_if_unbroken(unbroken, tmp_path, signal_at, capsys):

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import datetime
-import io
 import json
 import os
 import pathlib
@@ -12,6 +11,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree
 
+import command_line
 import keras
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import rebar_tf as rt
 from rebar_tf import callbacks
 from rebar_tf.models.comparison import ComparedVariance
-from trainers import experiment, flags, loop, variance, variance_methods, variance_report
+from trainers import experiment, flags, variance, variance_methods, variance_report
 from trainers.workdir import Workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -250,34 +250,14 @@ def test_bad_arguments():
 def command(*arguments):
     """Runs the command in this process; its exit status."""
     with flagsaver.flagsaver():
-        try:
-            return variance.main(flags.parse(["variance.py", *map(str, arguments)])) or 0
-        except SystemExit as stop:
-            return stop.code
-
-
-@pytest.fixture(scope="module")
-def short_programs():
-    """Programs of 3 steps, so that a report of 6 can be cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_MOST_STEPS_PER_PROGRAM", 3)
-        yield
+        return command_line.exit_status(lambda: variance.main(flags.parse(["variance.py", *map(str, arguments)])))
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, short_programs):
     """The folder of a run of 21 steps that nothing stopped; its reports end at 6, 12, 18 and 21."""
     workdir = tmp_path_factory.mktemp("unbroken")
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert command(*TINY, "--num_steps=21", f"--workdir={workdir}") == 0
-    (workdir / "stdout").write_text(out.getvalue())
-    return workdir
-
-
-def numbers(workdir):
-    """The summary without the speed and the flags."""
-    summary = json.loads((workdir / "summary.json").read_text())
-    return {name: value for name, value in summary.items() if name not in ("steps_per_second", "flags")}
+    return command_line.finished_run(command, workdir, *TINY, "--num_steps=21")
 
 
 def test_two_lines_for_each_report_and_the_summary_last(unbroken):
@@ -360,7 +340,7 @@ def test_an_interrupted_run_goes_on_as_if_unbroken(unbroken, tmp_path, monkeypat
     assert "from step 9" in capsys.readouterr().out
     rows = variance_report.read_rows
     assert rows(tmp_path / "variance.csv") == rows(unbroken / "variance.csv")
-    assert numbers(tmp_path) == numbers(unbroken)
+    assert command_line.numbers(tmp_path) == command_line.numbers(unbroken)
     models = [Workdir(folder).load_model() for folder in (tmp_path, unbroken)]
     for ours, theirs in zip(*map(state, models), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags as absl_flags
 
 from trainers import flags, quiet
-from trainers.checked_flags import Parser
+from trainers.checked_flags import Parser, define, parse_own
 from trainers.errors import BadInput, one_line
 
 if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they need it
@@ -34,13 +34,12 @@ FLAGS = absl_flags.FlagValues()  # of its own: the trainers have others of the s
 
 absl_flags.DEFINE_string("dataset", "mnist_5k", "Images to prepare. Accepted: {datasets}.", flag_values=FLAGS)
 absl_flags.DEFINE_string("data_dir", None, flags.DATA_DIR_TEXT, flag_values=FLAGS)
-absl_flags.DEFINE(
-    Parser(int, lambda seed: 0 <= seed < 2**32, "an integer from 0 to 4294967295"),
+define(
     "binarization_seed",
     None,
-    f"{flags.BINARIZATION_SEED_TEXT} Accepted: an integer from 0 to 4294967295.",
-    flag_values=FLAGS,
-    serializer=absl_flags.ArgumentSerializer(),
+    flags.BINARIZATION_SEED_TEXT,
+    Parser(int, lambda seed: 0 <= seed < 2**32, "an integer from 0 to 4294967295"),
+    FLAGS,
 )
 absl_flags.DEFINE_boolean("preview", False, "Whether to draw some images of each split.", flag_values=FLAGS)
 absl_flags.DEFINE_string(
@@ -73,20 +72,7 @@ def _parse(argv: Sequence[str]) -> dict[str, Any]:
     Raises:
         BadInput: for a flag or a value that is not accepted.
     """
-    if any(argument in flags.HELP for argument in argv[1:]):
-        print(__doc__)
-        print(FLAGS.get_help().replace("{datasets}", ", ".join(_datasets())))
-        sys.exit(0)
-    FLAGS.unparse_flags()
-    try:
-        rest = FLAGS(argv)
-    except absl_flags.UnrecognizedFlagError as error:
-        raise BadInput(f"{one_line(error)}; accepted are those of --help") from error
-    except absl_flags.Error as error:
-        raise BadInput(one_line(error)) from error
-    if len(rest) > 1:
-        raise BadInput(f"argument {rest[1]!r}: accepted are flags only, as in --dataset=mnist; see --help")
-    settings = {name: FLAGS[name].value for name in FLAGS}
+    settings = parse_own(FLAGS, argv, __doc__, "--dataset=mnist", lambda: {"datasets": _datasets()})
     if settings["dataset"] not in _datasets():
         raise BadInput(f"flag --dataset={settings['dataset']}: accepted is one of {', '.join(_datasets())}")
     return settings

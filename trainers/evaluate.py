@@ -28,16 +28,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import signal
 import sys
-import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from trainers import evaluate_results, experiment, flags, interruption, quiet
-from trainers.checked_flags import Parser
+from trainers.checked_flags import Parser, define, parse_own
 from trainers.errors import BadInput, one_line
 from trainers.tasks import TASKS
 from trainers.workdir import Workdir
@@ -49,12 +47,6 @@ SPLITS = ("train", "valid", "test")
 _MANY_SAMPLES, _FEW_IMAGES = 1000, 1000  # above so many samples, so many images unless --max_images is given
 
 FLAGS = absl_flags.FlagValues()  # of its own: the trainers have others of the same names
-
-
-def _define(name: str, default: Any, text: str, parser: Parser) -> None:
-    text = f"{text} Accepted: {parser.accepted}."
-    serializer = absl_flags.ArgumentSerializer()
-    absl_flags.DEFINE(parser, name, default, text, flag_values=FLAGS, serializer=serializer)
 
 
 def _integers(text: str) -> list[int]:
@@ -71,24 +63,27 @@ absl_flags.DEFINE_string("workdir", None, "Folder of a finished run of trainers.
 absl_flags.DEFINE_string(
     "data_dir", None, "Folder of the images, as in trainers.train. Unset: that of the run.", flag_values=FLAGS
 )
-_define(
+define(
     "samples",
     "1,100,5000",
     "Numbers of samples an image, separated by commas.",
     Parser(_integers, lambda numbers: min(numbers) >= 1, "integers of 1 or more"),
+    FLAGS,
 )
-_define(
+define(
     "splits",
     "train,valid,test",
     "What to evaluate, separated by commas.",
     Parser(_names, lambda names: set(names) <= set(SPLITS), "some of train, valid, test"),
+    FLAGS,
 )
-_define(
+define(
     "max_images",
     None,
     f"The first images of each split that are taken. Unset: all, but {_FEW_IMAGES} for more than {_MANY_SAMPLES} "
     "samples, as 5,000 samples of 50,000 images take half an hour.",
     _POSITIVE,
+    FLAGS,
 )
 absl_flags.DEFINE_boolean(
     "fit_inference_network",
@@ -96,8 +91,8 @@ absl_flags.DEFINE_boolean(
     "Whether to train a separate inference network on the test images.",
     flag_values=FLAGS,
 )
-_define("fit_steps", 2000, "Steps of that training in all, those of earlier calls included.", _POSITIVE)
-_define("report_every", 200, "Steps of that training between two points of its curve.", _POSITIVE)
+define("fit_steps", 2000, "Steps of that training in all, those of earlier calls included.", _POSITIVE, FLAGS)
+define("report_every", 200, "Steps of that training between two points of its curve.", _POSITIVE, FLAGS)
 
 
 @flags.reports_bad_input
@@ -106,36 +101,14 @@ def main(argv: Sequence[str]) -> int | None:
     options = _parse(argv)
     workdir = Workdir(options["workdir"])
     settings = _finished_run(workdir, options)
-    old = {signum: signal.signal(signum, _leave) for signum in interruption.SIGNALS}
-    try:
+    with interruption.exits_on_signals("while evaluating: the bounds that are done are kept"):
         quiet.quiet_logs()
         quiet.import_tensorflow()
         _run(options, settings, workdir)
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)
-    return None
-
-
-def _leave(signum: int, frame: types.FrameType | None) -> None:
-    sys.exit(interruption.exit_status(signum, "while evaluating: the bounds that are done are kept"))
 
 
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
-    if any(argument in flags.HELP for argument in argv[1:]):
-        print(__doc__)
-        print(FLAGS.get_help())
-        sys.exit(0)
-    FLAGS.unparse_flags()
-    try:
-        rest = FLAGS(argv)
-    except absl_flags.UnrecognizedFlagError as error:
-        raise BadInput(f"{one_line(error)}; accepted are those of --help") from error
-    except absl_flags.Error as error:
-        raise BadInput(one_line(error)) from error
-    if len(rest) > 1:
-        raise BadInput(f"argument {rest[1]!r}: accepted are flags only, as in --splits=test; see --help")
-    options = {name: FLAGS[name].value for name in FLAGS}
+    options = parse_own(FLAGS, argv, __doc__, "--splits=test")
     if not options["workdir"]:
         raise BadInput("flag --workdir: must be given; accepted is the folder of a finished run of trainers.train")
     return options

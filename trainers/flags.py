@@ -11,11 +11,10 @@ from typing import Any
 from absl import app, flags
 
 from trainers import quiet
-from trainers.checked_flags import define_boolean, define_integer, define_positive
+from trainers.checked_flags import HELP, define_boolean, define_integer, define_positive
 from trainers.errors import BadInput, one_line
 
 _BAD_INPUT_STATUS = 2
-HELP = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
 
 DATA_DIR_TEXT = (
     "Existing folder with the raw files mnist/*-images-idx3-ubyte.gz, mnist/binarized_mnist_*.amat, "

@@ -22,11 +22,13 @@ def exit_status(signum: int, at: str) -> int:
 
 
 @contextlib.contextmanager
-def exits_on_signals() -> Iterator[None]:
-    """In this block SIGINT and SIGTERM end the program with one line in place of a traceback."""
+def exits_on_signals(
+    at: str = "outside of training: what is saved is the last checkpoint, if there is one",
+) -> Iterator[None]:
+    """In this block SIGINT and SIGTERM end the program with one line, which says `at`, in place of a traceback."""
 
     def leave(signum: int, frame: types.FrameType | None) -> None:
-        sys.exit(exit_status(signum, "outside of training: what is saved is the last checkpoint, if there is one"))
+        sys.exit(exit_status(signum, at))
 
     old = {signum: signal.signal(signum, leave) for signum in SIGNALS}
     try:

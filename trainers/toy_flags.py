@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from trainers import quiet
-from trainers.checked_flags import Parser
-from trainers.errors import BadInput, one_line
-
-_HELP = ("-h", "-?", "-help", "--help", "-helpshort", "--helpshort")
+from trainers.checked_flags import Parser, define, parse_own
+from trainers.errors import BadInput
 
 FLAGS = flags.FlagValues()
 
 
-def _number(name: str, default: float, text: str, parser: Parser) -> None:
-    text = f"{text} Accepted: {parser.accepted}."
-    flags.DEFINE(parser, name, default, text, flag_values=FLAGS, serializer=flags.ArgumentSerializer())
-
-
-_number(
+define(
     "target",
     0.45,
     "t of the objective E[(b - t)^2]. The nearer to 0.5, the smaller the gradient.",
     Parser(float, lambda t: 0.0 <= t <= 1.0, "a number from 0 to 1"),
+    FLAGS,
 )
 flags.DEFINE_list(
     "estimators",
@@ -36,17 +29,19 @@ flags.DEFINE_list(
     "Accepted: {estimators}.",
     flag_values=FLAGS,
 )
-_number(
+define(
     "num_steps",
     200_000,
     "Steps of each estimator, one sample a step.",
     Parser(int, lambda n: 1 <= n <= 10**9, "an integer from 1 to 1000000000"),
+    FLAGS,
 )
-_number(
+define(
     "learning_rate",
     1e-3,
     "Step size of Adam, for theta and for the estimator's own variables alike.",
     Parser(float, lambda rate: 0.0 < rate < float("inf"), "a positive number"),
+    FLAGS,
 )
 flags.DEFINE_boolean(
     "baseline",
@@ -54,11 +49,12 @@ flags.DEFINE_boolean(
     "Whether estimators with an input-dependent baseline have it. Here the input is constant, and so is the baseline.",
     flag_values=FLAGS,
 )
-_number(
+define(
     "seed",
     0,
     "Seed of samples and of the estimators' initial weights.",
     Parser(int, lambda n: 0 <= n < 2**31, "an integer from 0 to 2147483647"),
+    FLAGS,
 )
 flags.DEFINE_string(
     "workdir",
@@ -78,18 +74,7 @@ def parse(argv: Sequence[str], documentation: str) -> dict[str, Any]:
     Raises:
         BadInput: for a flag or a value that is not accepted.
     """
-    if any(argument in _HELP for argument in argv[1:]):
-        _show_help(documentation)
-    FLAGS.unparse_flags()
-    try:
-        rest = FLAGS(argv)
-    except flags.UnrecognizedFlagError as error:
-        raise BadInput(f"{one_line(error)}; accepted are those of --help") from error
-    except flags.Error as error:
-        raise BadInput(one_line(error)) from error
-    if len(rest) > 1:
-        raise BadInput(f"argument {rest[1]!r}: accepted are flags only, as in --target=0.45; see --help")
-    settings = {name: FLAGS[name].value for name in FLAGS}
+    settings = parse_own(FLAGS, argv, documentation, "--target=0.45", lambda: {"estimators": _registered()})
     settings["workdir"] = (
         os.path.join("runs", f"toy-{settings['target']:g}") if settings["workdir"] is None else settings["workdir"]
     )
@@ -122,9 +107,3 @@ def _registered() -> list[str]:
     import rebar_tf as rt
 
     return [name for name in rt.estimators.names() if "bernoulli" in rt.estimators.get(name).families]
-
-
-def _show_help(documentation: str) -> None:
-    print(documentation)
-    print(FLAGS.get_help().replace("{estimators}", ", ".join(_registered())))
-    sys.exit(0)

@@ -20,16 +20,13 @@ summary.json. Ctrl-C and SIGTERM save a checkpoint before the program ends, with
 from __future__ import annotations
 
 import functools
-import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import app
 from absl.flags import adopt_module_key_flags
 
-from trainers import experiment, flags, interruption, quiet
-from trainers.errors import BadInput, one_line
+from trainers import experiment, flags, resumable
 from trainers.summary import summarize
 from trainers.workdir import Workdir
 
@@ -40,17 +37,7 @@ adopt_module_key_flags(flags)
 def main(argv: Sequence[str]) -> None:
     """Trains, or goes on training, the run that the flags describe."""
     settings = flags.experiment()
-    workdir = Workdir.of(settings)
-    settings["workdir"] = str(workdir.path)
-    workdir.check(settings)
-    summary = workdir.finished(settings["num_steps"])
-    if summary is None:
-        with interruption.exits_on_signals():
-            quiet.quiet_logs()
-            quiet.import_tensorflow()
-            summary = _run(settings, workdir)
-            workdir.write_summary(summary)
-    print(json.dumps(summary), flush=True)
+    resumable.run(settings, Workdir.of(settings), _run)
 
 
 def _run(settings: dict[str, Any], workdir: Workdir) -> dict[str, Any]:
@@ -66,15 +53,8 @@ def _run(settings: dict[str, Any], workdir: Workdir) -> dict[str, Any]:
     step = callbacks.global_step(model)
     print(f"{settings['estimator']} on {settings['dataset']} in {workdir.path}, from step {step}", flush=True)
     batches_from = functools.partial(experiment.training_batches, settings, dataset)
-    try:
+    with resumable.says_how_to_go_on(workdir, model):
         loop.train(settings, workdir, model, batches_from, held_out[0])
-    except callbacks.Interrupted as stop:
-        sys.exit(interruption.exit_status(stop.signum, f"at step {callbacks.global_step(model)}"))
-    except OSError as error:
-        raise BadInput(
-            f"flag --workdir={workdir.path}: {one_line(error)}; the checkpoint before is whole, and the same "
-            "command goes on from it"
-        ) from error
     return summarize(settings, callbacks.read_curve(workdir.curve), model, held_out)
 
 

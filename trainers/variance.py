@@ -27,16 +27,14 @@ from __future__ import annotations
 
 import datetime
 import functools
-import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import app
 from absl import flags as absl_flags
 
-from trainers import experiment, flags, interruption, methods_flag, quiet, variance_methods
-from trainers.errors import BadInput, one_line
+from trainers import experiment, flags, methods_flag, resumable, variance_methods
+from trainers.errors import BadInput
 from trainers.workdir import FREE_FLAGS, Workdir
 
 # What a method says itself, and what belongs to the summary of a training.
@@ -54,17 +52,7 @@ for _name in flags.experiment():
 def main(argv: Sequence[str]) -> None:
     """Compares, or goes on comparing, the methods of the flags."""
     settings = _settings()
-    workdir = Workdir.of({**settings, "estimator": "variance"})
-    settings["workdir"] = str(workdir.path)
-    workdir.check(settings)
-    summary = workdir.finished(settings["num_steps"])
-    if summary is None:
-        with interruption.exits_on_signals():
-            quiet.quiet_logs()
-            quiet.import_tensorflow()
-            summary = _run(settings, workdir)
-            workdir.write_summary(summary)
-    print(json.dumps(summary), flush=True)
+    resumable.run(settings, Workdir.of({**settings, "estimator": "variance"}), _run)
 
 
 def _settings() -> dict[str, Any]:
@@ -96,17 +84,10 @@ def _run(settings: dict[str, Any], workdir: Workdir) -> dict[str, Any]:
         variance_report.VarianceLine(),
         variance_report.VarianceCsv(table, settings["report_every"], _origin(settings)),
     ]
-    try:
+    with resumable.says_how_to_go_on(workdir, model):
         loop.train(settings, workdir, model, batches_from, experiment.held_out(settings, dataset)[0], reports)
         rows = variance_report.read_rows(table)
         variance_plot.write_plots(workdir.path, rows, settings)
-    except callbacks.Interrupted as stop:
-        sys.exit(interruption.exit_status(stop.signum, f"at step {callbacks.global_step(model)}"))
-    except OSError as error:
-        raise BadInput(
-            f"flag --workdir={workdir.path}: {one_line(error)}; the checkpoint before is whole, and the same "
-            "command goes on from it"
-        ) from error
     return variance_report.summarize(settings, callbacks.read_curve(workdir.curve), rows)
 
 
