@@ -13,10 +13,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from rebar_tf.random import uniform
+
+if TYPE_CHECKING:
+    from rebar_tf.models.dense import Product
 
 _active = threading.local()  # replicas of a distribution strategy run in threads of their own
 
@@ -70,6 +74,7 @@ class Sampler:
     def __init__(self):
         self.outputs: list[tf.Tensor] = []
         self.families: set[str] = set()  # of the layers that were met
+        self.products: list[Product] = []  # of the dense layers that were met
         self._tape = tf.GradientTape(watch_accessed_variables=False)
 
     def __enter__(self):

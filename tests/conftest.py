@@ -4,8 +4,12 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import keras
-import pytest
+from trainers import quiet
+
+quiet.import_tensorflow()  # as the trainers do: what they compute here is what they compute in a process of their own
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

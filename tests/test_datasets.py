@@ -381,6 +381,12 @@ def test_fixed_dataset_must_be_binary():
 # Batches
 
 
+def test_an_iterator_over_batches_ends_at_once():
+    """As tf.data's search for buffer sizes, which an iterator waits for at its end, is off."""
+    dataset = datasets.batches(NUMBERED, batch_size=3).batch(5).prefetch(1)
+    assert dataset.options().autotune.enabled is False
+
+
 def first_batches(count, *args, **kwargs):
     return np.stack([batch.numpy() for batch in datasets.batches(*args, **kwargs).take(count)])
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import rebar_tf as rt
 from rebar_tf import callbacks
-from trainers import experiment, flags, loop, train
+from trainers import experiment, flags, loop, quiet, train
 from trainers.workdir import Workdir, load_model
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -490,3 +490,22 @@ def test_a_folder_below_runs_for_each_set_of_flags():
 )
 def test_phases(start, num_steps, every, expected):
     assert list(loop.phases(start, num_steps, every)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "version", "expected"),
+    [
+        ("", "2.21.0", "--xla_cpu_prefer_vector_width=512 "),
+        ("--xla_dump_to=x", "2.19.1", "--xla_cpu_prefer_vector_width=512 --xla_dump_to=x"),
+        ("--xla_cpu_prefer_vector_width=128", "2.21.0", "--xla_cpu_prefer_vector_width=128"),
+        ("", "3.0.0", ""),
+    ],
+    ids=["by default", "beside other flags", "not against the user's", "not where it may be unknown"],
+)
+def test_vectors_are_wide(given, version, expected, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    monkeypatch.setattr("importlib.metadata.version", lambda package: version)
+    quiet.import_tensorflow()
+    assert os.environ["XLA_FLAGS"] == expected

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from rebar_tf.initializers import PaperInitializer
+from rebar_tf.models.dense import Dense
 
 
 def check_sizes(**sizes: Any) -> None:
@@ -53,12 +54,11 @@ def segment(name: str, inputs: int, outputs: int, tanh_units: list[int], seeds: 
         tanh_units: of each tanh layer; none for a linear segment.
         seeds: where each layer takes its initial weights' seed from.
     """
-    hidden = [
-        keras.layers.Dense(units, activation="tanh", kernel_initializer=PaperInitializer(next(seeds)))
-        for units in tanh_units
-    ]
-    out = keras.layers.Dense(outputs, kernel_initializer=PaperInitializer(next(seeds)))
-    layers = keras.Sequential([*hidden, out], name=name)
+    layers = []
+    for units in tanh_units:
+        layers += [Dense(units, kernel_initializer=PaperInitializer(next(seeds))), keras.layers.Activation("tanh")]
+    layers.append(Dense(outputs, kernel_initializer=PaperInitializer(next(seeds))))
+    layers = keras.Sequential(layers, name=name)
     layers.build((None, inputs))
     return layers
 

@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rebar_tf import sampling
 from rebar_tf.bounds import multi_sample_bound
-from rebar_tf.estimators import ControlSpec, Estimate
+from rebar_tf.estimators import ControlSpec
 from rebar_tf.layers.stochastic import StochasticLayer
 from rebar_tf.metrics import LogGradientVariance
+from rebar_tf.models.gradients import add_gradients, combine, mean_square_gradient
 from rebar_tf.models.multi_step import MultiStepTraining
 from rebar_tf.models.per_example import per_example_loss
 from rebar_tf.sampling import HardSampler
@@ -171,11 +173,11 @@ class StochasticTraining(MultiStepTraining):
     ) -> tuple[tf.Tensor, Any, dict[int, tf.Tensor | None]]:
         self._build_from(x)
         variables, control = self.model_variables, self.control_variables
-        outputs = []
+        passes = []
 
         def objective() -> tf.Tensor:
             f, y_pred = self.objective(x, y)
-            outputs.append(y_pred)
+            passes.append((y_pred, sampling.current()))
             return f if sample_weight is None else f * tf.cast(sample_weight, f.dtype)
 
         step = self.estimator.step.value.assign_add(1)
@@ -185,45 +187,20 @@ class StochasticTraining(MultiStepTraining):
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch([variable.value for variable in variables])
                 estimate = self.estimator.estimate(objective, step, self.baseline_context(x, y))
-                gradients = self._combine(tape, variables, estimate)
+                y_pred, hard = passes[0]
+                products = [] if self.losses else hard.products  # a loss on weights is no product
+                gradients = combine(tape, variables, estimate, self._eta, add_losses(self.losses), products)
         control_gradients = [None] * len(control)
         if estimate.control_loss is not None:
             control_gradients = control_tape.gradient(estimate.control_loss, values)
         if self.estimator.minimizes_variance:
             control_gradients = add_gradients(control_gradients, mean_square_gradient(control_tape, gradients, values))
-        by_id = {id(variable): g for variable, g in zip(variables, gradients, strict=True)}
+        by_id = {id(variable): g and g.value for variable, g in zip(variables, gradients, strict=True)}
         by_id |= {id(variable): g for variable, g in zip(control, control_gradients, strict=True)}
-        return tf.reduce_mean(estimate.value) + add_losses(self.losses), outputs[0], by_id
+        return tf.reduce_mean(estimate.value) + add_losses(self.losses), y_pred, by_id
 
-    def _combine(
-        self, tape: tf.GradientTape, variables: list[keras.Variable], estimate: Estimate
-    ) -> list[tf.Tensor | None]:
-        """`g_k = f_k + eta_k h_k` for each variable, from the surrogate losses.
-
-        Both parts are vector-Jacobian products of the layers between the variables and the stochastic units. For linear
-        ones it is cheaper to scale the cotangent first and take one product a variable; deeper ones share the products.
-        """
-        values = [variable.value for variable in variables]
-
-        def gradient(loss: tf.Tensor, sources: Any) -> Any:
-            with tape.stop_recording():
-                return tape.gradient(loss, sources)
-
-        plain = gradient(tf.reduce_mean(estimate.plain_loss()) + add_losses(self.losses), values)
-        if not estimate.variate:
-            return plain
-        variate = gradient(tf.reduce_mean(estimate.variate_loss()), values)
-        upstream = [k for k, h in enumerate(variate) if h is not None]
-        etas = {k: self.estimator.eta(self._eta_index[id(variables[k])]) for k in upstream}
-        linear = len(upstream) <= 2 * len(estimate.sites) and all(eta.shape.rank == 0 for eta in etas.values())
-        gradients = list(plain)
-        for k in upstream:
-            if linear:
-                loss = tf.reduce_mean(estimate.loss(etas[k])) + add_losses(self.losses)
-                gradients[k] = gradient(loss, values[k])
-            else:
-                gradients[k] = variate[k] * etas[k] if plain[k] is None else plain[k] + etas[k] * variate[k]
-        return gradients
+    def _eta(self, variable: keras.Variable) -> tf.Tensor:
+        return self.estimator.eta(self._eta_index[id(variable)])
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of `fit`."""
@@ -313,25 +290,6 @@ class StochasticModel(StochasticTraining, keras.Model):
         shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs)]
         sizes = [None if None in shape else tf.TensorShape(shape).num_elements() for shape in shapes]
         self.build_estimator(None if None in sizes else sum(sizes))
-
-
-def mean_square_gradient(
-    tape: tf.GradientTape, gradients: list[tf.Tensor | None], control: list[tf.Tensor]
-) -> list[tf.Tensor | None]:
-    """The gradient of `mean g^2`, the single-sample variance objective up to a constant, by the control variables.
-
-    It is the vector-Jacobian product of g at `2 g / size`. The factor comes last, on the few control variables: on g it
-    would be one more pass over an array of the model's size.
-    """
-    present = [g for g in gradients if g is not None]
-    size = sum(g.shape.num_elements() for g in present)
-    products = tape.gradient(present, control, output_gradients=present) if present else [None] * len(control)
-    return [product if product is None else product * (2.0 / size) for product in products]
-
-
-def add_gradients(first: list[tf.Tensor | None], second: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """The sums of two lists of gradients, in which None is 0."""
-    return [b if a is None else a if b is None else a + b for a, b in zip(first, second, strict=True)]
 
 
 def add_losses(losses: list[tf.Tensor]) -> tf.Tensor | float:
