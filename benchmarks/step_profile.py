@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from absl import app
 
-from trainers import experiment, quiet
+from benchmarks import random_network
 from trainers import flags as trainer_flags
+from trainers import quiet
 
 if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they need it
     import tensorflow as tf
@@ -35,16 +36,7 @@ _PROGRAM, _STEPS = 100, 300
 def main(argv: Sequence[str]) -> None:
     del argv
     quiet.import_tensorflow()
-    import numpy as np
-
-    import rebar_tf as rt
-
-    settings = {**trainer_flags.experiment(), "task": "generative"}
-    images = np.random.default_rng(0).uniform(size=(4800, 784)) < 0.13
-    dataset = rt.datasets.Dataset("random", train=images, valid=images, test=images)
-    model = experiment.build_model(settings, dataset)
-    model.steps_per_execution = _PROGRAM
-    batches = rt.datasets.batches(images, settings["batch_size"])
+    model, batches = random_network.build(trainer_flags.experiment(), _PROGRAM)
     model.fit(batches, steps_per_epoch=_STEPS, verbose=0, shuffle=False)  # compiles
     durations = profile(lambda: model.fit(batches, steps_per_epoch=_STEPS, verbose=0, shuffle=False))
     print(table(durations, kinds(model, batches), len(os.sched_getaffinity(0))))
