@@ -6,6 +6,7 @@ import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+from keras.src.saving.serialization_lib import ObjectSharingScope
 
 import rebar_tf as rt
 from rebar_tf.sampling import HardSampler
@@ -86,6 +87,25 @@ def test_config_round_trip():
     assert again.get_config() == layer.get_config()
     assert again.make_estimator().initial_temperature == 0.1
     assert not again.make_estimator().learn_temperature
+
+
+def test_layers_name_the_same_estimator_while_keras_loads_a_model():
+    """Keras marks objects that occur twice, by an address that another estimator may have had."""
+    with ObjectSharingScope():
+        configs = [rt.layers.StochasticBinary("nvil").estimator_config for _ in range(20)]
+    assert all(config == configs[0] for config in configs)
+
+
+def test_a_saved_network_names_its_own_estimator():
+    with ObjectSharingScope():
+        networks = [
+            rt.models.SigmoidBeliefNetwork(estimator=name, hidden_units=2, visible_units=2)
+            for name in ("nvil", "muprop") * 5
+        ]
+        configs = [keras.saving.serialize_keras_object(network)["config"] for network in networks]
+    found = [rt.estimators.get(config["estimator"]).estimator_name for config in configs]
+    assert found == ["nvil", "muprop"] * 5
+    assert not any("shared_object_id" in config["estimator"] for config in configs)
 
 
 def test_seed_follows_kerass_global_seed():

@@ -40,7 +40,7 @@ class StochasticLayer(keras.layers.Layer):
         self.inference = inference
         self.seed = random.randint(0, 2**31 - 1) if seed is None else int(seed)
         # Configuration only: the model that trains the layer owns the estimator's variables.
-        self.estimator_config = keras.saving.serialize_keras_object(estimators.get(estimator))
+        self.estimator_config = without_shared_ids(keras.saving.serialize_keras_object(estimators.get(estimator)))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.draws = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="draws")
@@ -220,3 +220,16 @@ class StochasticCategorical(StochasticLayer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_classes": self.num_classes}
+
+
+def without_shared_ids(config: Any) -> Any:
+    """A serialised object without the marks of objects that occur twice.
+
+    While Keras saves or loads a model it knows objects by their address, which another one may have once the first is
+    gone: an estimator that is serialised in between would be taken for another.
+    """
+    if isinstance(config, dict):
+        return {key: without_shared_ids(value) for key, value in config.items() if key != "shared_object_id"}
+    if isinstance(config, (list, tuple)):
+        return type(config)(without_shared_ids(value) for value in config)
+    return config

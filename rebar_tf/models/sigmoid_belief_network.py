@@ -181,7 +181,7 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
             "num_layers": self.num_layers,
             "hidden_units": self.hidden_units,
             "nonlinear": self.nonlinear,
-            "estimator": keras.saving.serialize_keras_object(self.stochastic[0].make_estimator()),
+            "estimator": self.stochastic[0].estimator_config,
             "visible_units": self.visible_units,
             "seed": self.seed,
         }

@@ -159,7 +159,7 @@ class StructuredPredictionNetwork(StochasticTraining, keras.Model):
             "num_layers": self.num_layers,
             "hidden_units": self.hidden_units,
             "nonlinear": self.nonlinear,
-            "estimator": keras.saving.serialize_keras_object(self.stochastic[0].make_estimator()),
+            "estimator": self.stochastic[0].estimator_config,
             "generator": self.generator,
             "input_units": self.input_units,
             "output_units": self.output_units,
