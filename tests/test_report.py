@@ -235,6 +235,18 @@ def test_curves_are_kept_thinned_with_the_command_that_repeats_them(reported):
     }
 
 
+def test_the_folder_of_a_sweep_is_enough(tmp_path, capsys):
+    write_table(tmp_path / "results.csv", [row()])
+    write_run(tmp_path / "mnist-nvil", cell())
+    assert command(f"--workdir={tmp_path}") == 0
+    assert table_of(tmp_path / "report" / "results.csv")
+    printed = capsys.readouterr().out.splitlines()
+    names = ("results.md", "app2.png", "bound_mnist_generative.png")
+    assert printed == [str(tmp_path / "report" / name) for name in names]
+    assert_fails_with("flag --runs:", capsys, f"--workdir={tmp_path}", f"--runs={tmp_path}")
+    assert_fails_with("flag --workdir=", capsys, f"--workdir={tmp_path / 'none'}")
+
+
 def test_the_variance_of_the_whole_model_is_kept(reported):
     (curve,) = report_runs.read(reported / "variance")
     assert (curve.method, curve.model, curve.seed) == ("simple_muprop", "linear1", 0)

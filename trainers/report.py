@@ -1,5 +1,8 @@
 """Writes tables App.1 and App.2 and figures App.1 to App.5 of the paper from what was run, next to the paper's numbers.
 
+  python -m trainers.report --workdir=runs/sweep
+      From the folder of a sweep, its results.csv and the curves of its runs, into runs/sweep/report.
+
   python -m trainers.report --results_dir=docs/results --page=docs/results.md
       From the tables of sweeps and the curves that are kept in docs/results, into docs/results/report and the page.
 
@@ -10,7 +13,8 @@ Every .csv in --results_dir is a table of trainers.sweep, of runs with the same 
 report/NAME.md and report/NAME.csv, the mean and its standard error over the seeds, at the learning rate that is best
 on the validation images. --runs are folders of runs of trainers.sweep, train, variance and evaluate, searched with all
 that is below them: their curves are kept, 100 points each, in the folders curves, variance and inference, from which
-the figures are drawn: a thin line for each trial, a bold one for the median. What was not run is marked, and never
+the figures are drawn: a thin line for each trial, a bold one for the median. --workdir stands for both, where a sweep
+kept its table in its own folder. What was not run is marked, and never
 filled. What cannot be used ends the program with status 2 and a line for each file; the rest is written.
 """
 
@@ -37,17 +41,12 @@ _REPORT = "report"
 @flags.reports_bad_input
 def main(argv: Sequence[str]) -> int:
     """Writes the report of the flags; bad files are named, and the rest is written."""
-    for name in flags.experiment():
-        if absl_flags.FLAGS[name].present:
-            raise BadInput(f"flag --{name}: accepted by trainers.train only; see --help")
-    folder = pathlib.Path(absl_flags.FLAGS.results_dir)
-    if not folder.is_dir():
-        raise BadInput(f"flag --results_dir={folder}: accepted is an existing folder")
+    folder, runs = _places()
     page = Page(pathlib.Path(absl_flags.FLAGS.page)) if absl_flags.FLAGS.page else None
     quiet.quiet_logs()
     quiet.import_tensorflow()
     errors = Errors()
-    _gather(folder, errors)
+    _gather(runs, folder, errors)
     tables = _read_tables(folder, errors)
     drawn = _draw(folder, tables, errors)
     if not tables and not drawn and not errors.count:
@@ -86,14 +85,31 @@ class Errors:
             return None
 
 
-def _gather(folder: pathlib.Path, errors: Errors) -> None:
+def _places() -> tuple[pathlib.Path, list[pathlib.Path]]:
+    """The folder of results and those of runs; `BadInput` for flags that have no meaning here."""
+    values = absl_flags.FLAGS
+    for name in flags.experiment():
+        if values[name].present and name != "workdir":
+            raise BadInput(f"flag --{name}: accepted by trainers.train only; see --help")
+    if values.workdir is not None:
+        for name in ("results_dir", "runs"):
+            if values[name].present:
+                raise BadInput(f"flag --{name}: accepted without --workdir, which stands for it")
+    folder, name = (values.results_dir, "results_dir") if values.workdir is None else (values.workdir, "workdir")
+    if not pathlib.Path(folder).is_dir():
+        raise BadInput(f"flag --{name}={folder}: accepted is an existing folder")
+    runs = values.runs if values.workdir is None else [folder]
+    return pathlib.Path(folder), [pathlib.Path(top) for top in runs]
+
+
+def _gather(runs: list[pathlib.Path], folder: pathlib.Path, errors: Errors) -> None:
     from trainers import report_runs
 
-    def one(top: str) -> None:
-        for line in report_runs.gather([pathlib.Path(top)], folder):
+    def one(top: pathlib.Path) -> None:
+        for line in report_runs.gather([top], folder):
             print(line, flush=True)
 
-    for top in absl_flags.FLAGS.runs:
+    for top in runs:
         errors.caught(one, top)
 
 
