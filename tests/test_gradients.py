@@ -32,7 +32,7 @@ class TiedNetwork(rt.models.SigmoidBeliefNetwork):
 
 def whole(model, x, monkeypatch):
     """The same estimate without any factors."""
-    monkeypatch.setattr(gradients, "used_once", lambda products: [])
+    monkeypatch.setattr(gradients, "of_their_own", lambda products, variables: [])
     return estimate(model, x)
 
 
@@ -61,8 +61,8 @@ def test_factored_gradients_are_the_whole_ones(network, options, monkeypatch):
     scatter_scales(model)
     x = np.random.default_rng(1).integers(0, 2, (4, 20)).astype("float32")
     factored = []
-    kept = gradients.used_once
-    monkeypatch.setattr(gradients, "used_once", lambda products: factored.extend(products) or kept(products))
+    kept = gradients.of_their_own
+    monkeypatch.setattr(gradients, "of_their_own", lambda *arguments: factored.extend(kept(*arguments)) or factored)
     found = estimate(model, x)
     assert factored
     assert_same(found, whole(model, x, monkeypatch))
@@ -73,6 +73,16 @@ def test_weights_of_two_products_are_taken_whole(monkeypatch):
     scatter_scales(model)
     x = np.random.default_rng(1).integers(0, 2, (4, 20)).astype("float32")
     found = estimate(model, x)
+    assert_same(found, whole(model, x, monkeypatch))
+
+
+def test_frozen_weights_are_left_out(monkeypatch):
+    model = rt.models.SigmoidBeliefNetwork(nonlinear=True, **SIZES)
+    scatter_scales(model)
+    model.encoder[0].layers[2].trainable = False
+    x = np.random.default_rng(1).integers(0, 2, (4, 20)).astype("float32")
+    found = estimate(model, x)
+    assert len(found) == len(model.trainable_variables)
     assert_same(found, whole(model, x, monkeypatch))
 
 

@@ -77,20 +77,20 @@ def combine(
             return tape.gradient(loss, sources)
 
     values = [variable.value for variable in variables]
+    products = of_their_own(products, variables)
+    outputs = [product.outputs for product in products]
     plain_loss = tf.reduce_mean(estimate.plain_loss()) + added_loss
-    plain = gradient(plain_loss, values)
+    plain, plain_cotangents = gradient(plain_loss, (values, outputs))
     if not estimate.variate:
         return [None if f is None else Gradient.whole(after(f, estimate.plain)) for f in plain]
-    variate_loss = tf.reduce_mean(estimate.variate_loss())
+    variate, variate_cotangents = gradient(tf.reduce_mean(estimate.variate_loss()), (values, outputs))
     factored = {}
-    for product in used_once(products):
-        f, h = gradient(plain_loss, product.outputs), gradient(variate_loss, product.outputs)
+    for product, f, h in zip(products, plain_cotangents, variate_cotangents, strict=True):
         if h is not None:
             f, h = tf.cast(f, tf.float32), tf.cast(h, tf.float32)
             inputs = tf.cast(product.inputs, tf.float32)
             factored[id(product.kernel)] = Gradient.of_kernel(inputs, f + eta(product.kernel) * h)
             factored[id(product.bias)] = Gradient.whole(tf.reduce_sum(f + eta(product.bias) * h, axis=0))
-    variate = gradient(variate_loss, values)
     others = [k for k, h in enumerate(variate) if h is not None and id(variables[k]) not in factored]
     linear = len(others) <= 2 * len(estimate.sites)  # a kernel and a bias for each stochastic layer
 
@@ -118,10 +118,11 @@ def after(gradient: tf.Tensor, cotangents: list[tf.Tensor]) -> tf.Tensor:
     return gradient + 0.0 * tf.add_n([tf.reduce_sum(cotangent) for cotangent in cotangents]) if cotangents else gradient
 
 
-def used_once(products: list[Product]) -> list[Product]:
-    """The products whose kernel has no other one."""
+def of_their_own(products: list[Product], variables: list[keras.Variable]) -> list[Product]:
+    """The products whose weights are among the variables, and in no other product."""
     uses = collections.Counter(id(product.kernel) for product in products)
-    return [product for product in products if uses[id(product.kernel)] == 1]
+    trained = {id(variable) for variable in variables}
+    return [product for product in products if uses[id(product.kernel)] == 1 and id(product.kernel) in trained]
 
 
 def mean_square_gradient(
