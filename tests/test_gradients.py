@@ -32,7 +32,7 @@ class TiedNetwork(rt.models.SigmoidBeliefNetwork):
 
 def whole(model, x, monkeypatch):
     """The same estimate without any factors."""
-    monkeypatch.setattr(gradients, "of_their_own", lambda products, variables: [])
+    monkeypatch.setattr(gradients, "of_dense_layers", lambda *arguments: {})
     return estimate(model, x)
 
 
@@ -61,10 +61,11 @@ def test_factored_gradients_are_the_whole_ones(network, options, monkeypatch):
     scatter_scales(model)
     x = np.random.default_rng(1).integers(0, 2, (4, 20)).astype("float32")
     factored = []
-    kept = gradients.of_their_own
-    monkeypatch.setattr(gradients, "of_their_own", lambda *arguments: factored.extend(kept(*arguments)) or factored)
+    by_factors = gradients.of_dense_layers
+    monkeypatch.setattr(gradients, "of_dense_layers", lambda *args: factored.append(by_factors(*args)) or factored[0])
     found = estimate(model, x)
-    assert factored
+    weights = [variable for segment in model.encoder for variable in segment.trainable_variables]
+    assert factored[0].keys() == {id(variable) for variable in weights}
     assert_same(found, whole(model, x, monkeypatch))
 
 

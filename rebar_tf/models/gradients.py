@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -69,7 +69,7 @@ def combine(
         estimate: at the stochastic layers.
         eta: from a variable to the scale of its control variate, a scalar or one for each entry of its last axis.
         added_loss: what is added to the objective's mean, such as weight regularisers.
-        products: of the hard pass's dense layers.
+        products: of the dense layers in all passes.
     """
 
     def gradient(loss: tf.Tensor, sources: Any) -> Any:
@@ -77,20 +77,15 @@ def combine(
             return tape.gradient(loss, sources)
 
     values = [variable.value for variable in variables]
-    products = of_their_own(products, variables)
-    outputs = [product.outputs for product in products]
     plain_loss = tf.reduce_mean(estimate.plain_loss()) + added_loss
-    plain, plain_cotangents = gradient(plain_loss, (values, outputs))
     if not estimate.variate:
+        plain = gradient(plain_loss, values)
         return [None if f is None else Gradient.whole(after(f, estimate.plain)) for f in plain]
+    outputs = [product.outputs for product in products]
+    plain, plain_cotangents = gradient(plain_loss, (values, outputs))
     variate, variate_cotangents = gradient(tf.reduce_mean(estimate.variate_loss()), (values, outputs))
-    factored = {}
-    for product, f, h in zip(products, plain_cotangents, variate_cotangents, strict=True):
-        if h is not None:
-            f, h = tf.cast(f, tf.float32), tf.cast(h, tf.float32)
-            inputs = tf.cast(product.inputs, tf.float32)
-            factored[id(product.kernel)] = Gradient.of_kernel(inputs, f + eta(product.kernel) * h)
-            factored[id(product.bias)] = Gradient.whole(tf.reduce_sum(f + eta(product.bias) * h, axis=0))
+    cotangents = zip(products, plain_cotangents, variate_cotangents, strict=True)
+    factored = of_dense_layers(cotangents, variables, eta)
     others = [k for k, h in enumerate(variate) if h is not None and id(variables[k]) not in factored]
     linear = len(others) <= 2 * len(estimate.sites)  # a kernel and a bias for each stochastic layer
 
@@ -118,11 +113,29 @@ def after(gradient: tf.Tensor, cotangents: list[tf.Tensor]) -> tf.Tensor:
     return gradient + 0.0 * tf.add_n([tf.reduce_sum(cotangent) for cotangent in cotangents]) if cotangents else gradient
 
 
-def of_their_own(products: list[Product], variables: list[keras.Variable]) -> list[Product]:
-    """The products whose weights are among the variables, and in no other product."""
-    uses = collections.Counter(id(product.kernel) for product in products)
+def of_dense_layers(
+    cotangents: Iterable[tuple[Product, tf.Tensor | None, tf.Tensor | None]],
+    variables: list[keras.Variable],
+    eta: Callable[[keras.Variable], tf.Tensor],
+) -> dict[int, Gradient]:
+    """The gradients of dense layers with a control variate, by the `id` of the variable.
+
+    Args:
+        cotangents: of each product's outputs, for the plain estimate and for the control variate; None for no part.
+        variables: the trained ones.
+        eta: as in `combine`.
+    """
+    parts = [part for part in cotangents if part[1] is not None or part[2] is not None]
+    uses = collections.Counter(id(product.kernel) for product, _, _ in parts)
     trained = {id(variable) for variable in variables}
-    return [product for product in products if uses[id(product.kernel)] == 1 and id(product.kernel) in trained]
+    gradients = {}
+    for product, f, h in parts:
+        if h is None or f is None or uses[id(product.kernel)] > 1 or id(product.kernel) not in trained:
+            continue
+        inputs, f, h = (tf.cast(tensor, tf.float32) for tensor in (product.inputs, f, h))
+        gradients[id(product.kernel)] = Gradient.of_kernel(inputs, f + eta(product.kernel) * h)
+        gradients[id(product.bias)] = Gradient.whole(tf.reduce_sum(f + eta(product.bias) * h, axis=0))
+    return gradients
 
 
 def mean_square_gradient(

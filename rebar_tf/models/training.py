@@ -187,8 +187,8 @@ class StochasticTraining(MultiStepTraining):
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch([variable.value for variable in variables])
                 estimate = self.estimator.estimate(objective, step, self.baseline_context(x, y))
-                y_pred, hard = passes[0]
-                products = [] if self.losses else hard.products  # a loss on weights is no product
+                # A loss on weights is no product.
+                products = [] if self.losses else [product for _, sampler in passes for product in sampler.products]
                 gradients = combine(tape, variables, estimate, self._eta, add_losses(self.losses), products)
         control_gradients = [None] * len(control)
         if estimate.control_loss is not None:
@@ -197,7 +197,7 @@ class StochasticTraining(MultiStepTraining):
             control_gradients = add_gradients(control_gradients, mean_square_gradient(control_tape, gradients, values))
         by_id = {id(variable): g and g.value for variable, g in zip(variables, gradients, strict=True)}
         by_id |= {id(variable): g for variable, g in zip(control, control_gradients, strict=True)}
-        return tf.reduce_mean(estimate.value) + add_losses(self.losses), y_pred, by_id
+        return tf.reduce_mean(estimate.value) + add_losses(self.losses), passes[0][0], by_id
 
     def _eta(self, variable: keras.Variable) -> tf.Tensor:
         return self.estimator.eta(self._eta_index[id(variable)])
