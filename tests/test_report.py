@@ -13,7 +13,17 @@ import pytest
 from absl.testing import flagsaver
 from matplotlib import image
 
-from trainers import flags, report, report_figures, report_page, report_runs, report_tables, sweep_grid, sweep_results
+from trainers import (
+    evaluate_inference,
+    flags,
+    report,
+    report_figures,
+    report_page,
+    report_runs,
+    report_tables,
+    sweep_grid,
+    sweep_results,
+)
 from trainers.sweep_grid import Cell
 from trainers.variance_methods import Method
 
@@ -354,18 +364,17 @@ def test_a_bound_of_a_network_fitted_apart_is_drawn_as_figure_app5(tmp_path):
     each = cell()
     folder = tmp_path / "runs" / "a"
     write_run(folder, each)
-    (folder / "inference.csv").write_text(
-        "# any comment\nstep,split,bound_100,fitted_bound_100\n"
-        "500,test,-110,-108\n1000,test,-109,-107\n1000,train,-1,-1\n"
-    )
+    (folder / "inference_network-abc").mkdir()
+    bounds = evaluate_inference.BoundCurve(folder / "inference_network-abc", every=500, own=None, images=None)
+    bounds.path.write_text("step,own_bound,separate_bound\n500,-110,-118\n1000,-110,-107\n")
     (tmp_path / "results").mkdir()
     assert command(f"--results_dir={tmp_path / 'results'}", f"--runs={tmp_path / 'runs'}") == 0
     assert (tmp_path / "results" / "report" / "app5.svg").exists()
     figure = report_figures.draw_inference(report_runs.read(tmp_path / "results" / "inference"))
-    lines = {line.get_label().rpartition(" ")[2]: line for line in figure.axes[0].lines}
+    lines = {line.get_label().rpartition(" network ")[2]: line for line in figure.axes[0].lines}
     assert {name: (line.get_linestyle(), list(line.get_ydata())) for name, line in lines.items()} == {
-        "bound_100": ("-.", [-110, -109]),
-        "fitted_bound_100": ("-", [-108, -107]),
+        "of the training": ("-.", [-110, -110]),
+        "fitted apart": ("-", [-118, -107]),
     }
 
 

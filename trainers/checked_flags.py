@@ -96,3 +96,10 @@ def parse_own(
     if len(rest) > 1:
         raise BadInput(f"argument {rest[1]!r}: accepted are flags only, as in {example}; see --help")
     return {name: flag_values[name].value for name in flag_values}
+
+
+def text(value: Any) -> str:
+    """A flag's value as it is given on a command line."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

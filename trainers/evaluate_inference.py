@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 100
 COLUMNS = ("step", "own_bound", "separate_bound")
+FOLDER = "inference_network-"  # in that of the run, with a mark of the checkpoint behind it
 _CURVE_IMAGES = 1000  # of the test split, at each point of the curve; the numbers at the end are of all
 
 
@@ -69,7 +70,7 @@ def fit(
         their standard errors, and `gain`, the mean of their difference, with its own.
     """
     key = [digest, settings["report_every"]]
-    name = f"inference_network-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
+    name = f"{FOLDER}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
     folder = Workdir(workdir.path / name)
     network = folder.load_model() if folder.checkpoint.exists() else _new(settings, model)
     folder.claim(settings)

@@ -147,22 +147,15 @@ def draw(plot: Plot, panels: list[Trials]) -> Figure:
 
 def draw_inference(curves: list[Curve]) -> Figure:
     """Figure App.5: the test bound with the network of the training, dash-dotted, and with one fitted apart, solid."""
-    figure, (axis,) = _canvas(APP5_CAPTION, 1)
+    figure, (axis,) = _canvas(APP5_CAPTION.partition(":")[0], 1)
     for i, curve in enumerate(curves):
-        rows = [row for row in curve.rows if row.get("split", "test") == "test"]
-        columns = dict.fromkeys(name for row in rows for name, value in row.items() if _is_bound(name, value))
-        for column in columns:
-            fitted = any(word in column for word in ("fit", "separate", "test_network"))
-            label = f"{curve.dataset}, {MODEL_TITLES[curve.model].lower()}, {curve.method}: {column}"
-            style = {"color": COLOURS[i % len(COLOURS)], "linestyle": "-" if fitted else "-."}
-            axis.plot(*_line(rows, column), label=label, **style)
+        run = f"{curve.dataset}, {MODEL_TITLES[curve.model].lower()}, {curve.method}"
+        for column, network, line in (("own_bound", "of the training", "-."), ("separate_bound", "fitted apart", "-")):
+            style = {"color": COLOURS[i % len(COLOURS)], "linestyle": line}
+            axis.plot(*_line(curve.rows, column), label=f"{run}, network {network}", **style)
     axis.set_ylabel(_TEST_LABEL)
     _legend(figure, [axis], columns=1)
     return figure
-
-
-def _is_bound(name: str, value: object) -> bool:
-    return "bound" in name and isinstance(value, float)
 
 
 def _canvas(title: str, panels: int) -> tuple[Figure, list[Axes]]:

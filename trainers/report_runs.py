@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from rebar_tf.callbacks import CURVE_COLUMNS, read_curve, replacing
-from trainers import flags, variance_report
+from trainers import checked_flags, evaluate_inference, flags, variance_report
 from trainers.errors import BadInput, one_line
 from trainers.sweep_grid import MODELS, SHARED_FLAGS, Cell
 from trainers.variance_methods import Method
@@ -23,7 +23,6 @@ from trainers.workdir import FREE_FLAGS
 CURVES, VARIANCE, INFERENCE = "curves", "variance", "inference"  # folders of what is kept
 VARIANCE_COLUMNS = ("step", "method", "log_variance")
 _MOST_POINTS = 100
-_OWN_FILES = ("curve.csv", "variance.csv")
 # All that a run of the tables may differ in; a run with another flag is none of them.
 _VARIED = ("dataset", "task", "num_layers", "nonlinear", "estimator", "temperature", "learn_temperature")
 _KNOWN = (*_VARIED, "learning_rate", "num_steps", "seed", "methods", "follow", "eval_samples")
@@ -88,7 +87,7 @@ def gather(runs: Iterable[pathlib.Path], kept: pathlib.Path) -> Iterator[str]:
 
 def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
     settings = _stored(folder)
-    texts = {name: _text(value) for name, value in settings.items() if value is not None}
+    texts = {name: checked_flags.text(value) for name, value in settings.items() if value is not None}
     curve = _described(folder, {**texts, "estimator": texts.get("estimator", texts.get("follow", ""))}, [])
     names = (curve.dataset, curve.task, curve.model, curve.method.replace(":", "_"), f"{curve.learning_rate:g}")
     name = f"{'-'.join(names)}-seed{curve.seed}.csv"
@@ -107,10 +106,9 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
     day = datetime.date.fromtimestamp((folder / "curve.csv").stat().st_mtime).isoformat()
     origin = f"{_cell(curve).command}, {day}"
     _write(kept / CURVES / name, origin, CURVE_COLUMNS, _thinned(read_curve(folder / "curve.csv")))
-    for path in sorted(set(folder.glob("*.csv")) - {folder / own for own in _OWN_FILES}):
-        rows = _table(path)
-        if rows and {"step", "split"} <= rows[0].keys():
-            _write(kept / INFERENCE / name, origin, tuple(rows[0]), rows)
+    fitted = sorted(folder.glob(f"{evaluate_inference.FOLDER}*/bounds.csv"), key=lambda path: path.stat().st_mtime)
+    if fitted:
+        _write(kept / INFERENCE / name, origin, evaluate_inference.COLUMNS, evaluate_inference.read_rows(fitted[-1]))
 
 
 def _longer_is_kept(path: pathlib.Path, curve: Curve) -> bool:
@@ -148,7 +146,7 @@ def _read_file(path: pathlib.Path) -> Curve:
     try:
         command = _first_line(path).rpartition(",")[0]
         given = dict(part[2:].split("=", 1) for part in shlex.split(command) if part.startswith("--"))
-        defaults = {name: _text(flag) for name, flag in _defaults().items() if flag is not None}
+        defaults = {name: checked_flags.text(flag) for name, flag in _defaults().items() if flag is not None}
         texts = {**defaults, "follow": "simple_muprop", **given}
         if "estimator" not in given:  # of a comparison
             texts["estimator"] = texts["follow"]
@@ -159,12 +157,12 @@ def _read_file(path: pathlib.Path) -> Curve:
 
 def _described(path: pathlib.Path, texts: dict[str, str], rows: list[dict[str, Any]]) -> Curve:
     """A run by its flags as text; `BadInput` if it is none of the tables'."""
-    defaults = {name: _text(value) for name, value in _defaults().items()}
+    defaults = {name: checked_flags.text(value) for name, value in _defaults().items()}
     for name, text in texts.items():
         if name not in (*_KNOWN, *SHARED_FLAGS, *FREE_FLAGS) and text != defaults.get(name):
             raise BadInput(f"--{name}={text} is no flag of a run of the tables")
     architecture = (texts["num_layers"], texts["nonlinear"])
-    models = {(str(m["num_layers"]), _text(m["nonlinear"])): name for name, m in MODELS.items()}
+    models = {(str(m["num_layers"]), checked_flags.text(m["nonlinear"])): name for name, m in MODELS.items()}
     if architecture not in models:
         raise BadInput(f"--num_layers={architecture[0]} --nonlinear={architecture[1]} is no model of the tables")
     method = texts["estimator"]
@@ -222,9 +220,3 @@ def _number(text: str) -> Any:
         return float(text)
     except (TypeError, ValueError):
         return text
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,7 +7,7 @@ import itertools
 import math
 from typing import Any
 
-from trainers import variance_methods
+from trainers import checked_flags, variance_methods
 from trainers.errors import BadInput
 from trainers.variance_methods import Method
 
@@ -65,7 +65,7 @@ class Cell:
             "seed": self.seed,
             **dict(self.shared),
         }
-        return [f"--{name}={_text(value)}" for name, value in values.items() if value is not None]
+        return [f"--{name}={checked_flags.text(value)}" for name, value in values.items() if value is not None]
 
     @property
     def command(self) -> str:
@@ -144,7 +144,3 @@ def _seed(text: str, settings: dict[str, Any]) -> int:
     if not text.isdecimal() or int(text) >= 2**31:
         raise BadInput(f"flag --seeds={','.join(settings['seeds'])}: accepted are integers from 0 to {2**31 - 1}")
     return int(text)
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

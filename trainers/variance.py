@@ -33,7 +33,7 @@ from typing import Any
 from absl import app
 from absl import flags as absl_flags
 
-from trainers import experiment, flags, methods_flag, resumable, variance_methods
+from trainers import checked_flags, experiment, flags, methods_flag, resumable, variance_methods
 from trainers.errors import BadInput
 from trainers.workdir import FREE_FLAGS, Workdir
 
@@ -100,8 +100,8 @@ def _origin(settings: dict[str, Any]) -> str:
         for name, value in settings.items()
         if name in always or (name not in FREE_FLAGS and value != defaults[name])
     }
-    texts = {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
-    command = " ".join(["python -m trainers.variance", *(f"--{name}={value}" for name, value in texts.items())])
+    arguments = [f"--{name}={checked_flags.text(value)}" for name, value in given.items()]
+    command = " ".join(["python -m trainers.variance", *arguments])
     return f"{command}, {datetime.date.today().isoformat()}"
 
 
