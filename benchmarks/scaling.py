@@ -4,7 +4,7 @@
 
 Prints three tables: steps and images per second by batch size; steps per second of two runs of `trainers.sweep`, one
 after the other on all cores and side by side; seconds and memory of the bound of 10,000 images, by number of samples.
-Everything is measured three times in turn, and the medians are printed.
+Batches and bounds are measured three times, and the medians are printed; the sweeps run once.
 """
 
 from __future__ import annotations
@@ -76,13 +76,11 @@ def bounds(settings: dict[str, Any]) -> dict[int, tuple[float, float]]:
 def sweep(jobs: int) -> list[float]:
     """Steps per second of both runs of a sweep, that many at a time."""
     with tempfile.TemporaryDirectory() as folder:
-        results = pathlib.Path(folder, "results.csv")
         options = ["--tasks=mnist_5k:generative", "--models=linear1", "--methods=rebar"]
         sizes = ["--learning_rates=3e-4", "--seeds=0,1", f"--num_steps={_SWEEP_STEPS}"]
-        places = [f"--jobs={jobs}", f"--workdir={folder}/runs", f"--results={results}"]
-        command = [sys.executable, "-m", "trainers.sweep", *options, *sizes, *places]
+        command = [sys.executable, "-m", "trainers.sweep", f"--jobs={jobs}", f"--workdir={folder}", *options, *sizes]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        summaries = [json.loads(path.read_text()) for path in pathlib.Path(folder, "runs").glob("*/summary.json")]
+        summaries = [json.loads(path.read_text()) for path in pathlib.Path(folder).glob("*/summary.json")]
     return [summary["steps_per_second"] for summary in summaries]
 
 

@@ -2,19 +2,20 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from trainers import quiet
 
 quiet.import_tensorflow()  # as the trainers do: what they compute here is what they compute in a process of their own
 
-import keras  # noqa: E402
-import pytest  # noqa: E402
-
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """One seed, one result: every test starts from the same global generators."""
+    import keras
+
     keras.utils.set_random_seed(0)
     yield
     keras.backend.clear_session(free_memory=False)  # collecting garbage after each test takes longer than the tests

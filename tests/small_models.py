@@ -4,7 +4,6 @@ import zlib
 
 import keras
 import numpy as np
-import scipy.special
 
 import rebar_tf as rt
 
@@ -89,8 +88,7 @@ def require_unbiased(report, detectable):
 
 def log_bernoulli(b, logits):
     """In NumPy, summed over the units."""
-    p = scipy.special.expit(logits)
-    return np.sum(b * np.log(p) + (1 - b) * np.log1p(-p), axis=-1)
+    return np.sum(b * logits - np.logaddexp(0, logits), axis=-1)
 
 
 def dense(segment, x):

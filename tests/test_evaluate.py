@@ -17,6 +17,7 @@ import tensorflow as tf
 from absl.testing import flagsaver
 from matplotlib import image
 from scipy.special import logsumexp
+from small_models import dense, log_bernoulli
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rebar_tf as rt
@@ -35,15 +36,6 @@ def network(num_layers=1, estimator="rebar"):
     for variable in model.model_variables:
         variable.assign(rng.normal(size=variable.shape))
     return model
-
-
-def log_bernoulli(b, logits):
-    return np.sum(b * logits - np.logaddexp(0, logits), axis=-1)
-
-
-def dense(segment, b):
-    kernel, bias = (weight.astype(np.float64) for weight in segment.get_weights())
-    return b @ kernel + bias
 
 
 def exact_log_likelihood(model):

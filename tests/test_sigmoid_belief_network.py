@@ -50,8 +50,8 @@ def test_objective_by_hand(num_layers, nonlinear):
 
 def test_segments_have_the_papers_shapes():
     linear, deep = network(2), network(2, nonlinear=True)
-    assert [len(s.weights) for s in (*linear.encoder, *linear.generator)] == [2] * 4
-    assert [len(s.weights) for s in (*deep.encoder, *deep.generator)] == [6] * 4
+    assert [len(s.layers) for s in (*linear.encoder, *linear.generator)] == [1] * 4
+    assert [len(s.layers) for s in (*deep.encoder, *deep.generator)] == [3] * 4
     fresh = rt.models.SigmoidBeliefNetwork(hidden_units=3, visible_units=6, seed=0)
     assert not np.any(fresh.prior_logits)
     assert not np.any(fresh.generator[0].layers[-1].bias)

@@ -62,7 +62,7 @@ def test_objective_by_hand(generator, num_layers, nonlinear):
 def test_layers_of_both_generators(generator, num_layers, nonlinear):
     model = network(generator, num_layers, nonlinear=nonlinear)
     assert [segment.name for segment in model.segments] == CHAINS[generator, num_layers]
-    assert [len(segment.weights) for segment in model.segments] == [6 if nonlinear else 2] * len(model.segments)
+    assert [len(segment.layers) for segment in model.segments] == [3 if nonlinear else 1] * len(model.segments)
     assert len(model.stochastic_layers) == len(model.segments) - 1
 
 

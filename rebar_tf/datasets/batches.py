@@ -67,10 +67,10 @@ def batches(
     # Many batches are gathered in one call: the call costs more than a batch.
     dataset = dataset.batch(_GATHERED).map(take).unbatch()
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return without_tuning(dataset.prefetch(_GATHERED))
+    return _without_tuning(dataset.prefetch(_GATHERED))
 
 
-def without_tuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _without_tuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset without tf.data's search for buffer sizes: there is nothing here to choose.
 
     An iterator ends only when its search wakes, which sleeps ever longer: as long as the run so far, at most a minute.

@@ -230,6 +230,6 @@ def without_shared_ids(config: Any) -> Any:
     """
     if isinstance(config, dict):
         return {key: without_shared_ids(value) for key, value in config.items() if key != "shared_object_id"}
-    if isinstance(config, (list, tuple)):
-        return type(config)(without_shared_ids(value) for value in config)
+    if isinstance(config, list):
+        return [without_shared_ids(value) for value in config]
     return config

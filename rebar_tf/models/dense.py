@@ -29,14 +29,14 @@ class Product:
 
 @keras.saving.register_keras_serializable("rebar_tf")
 class Dense(keras.layers.Dense):
-    """Keras's `Dense` without activation, which tells the pass that it runs in of its product.
+    """Keras's `Dense`, which tells the pass that it runs in of its product.
 
     Its variables must have no other use: the training takes their gradients from the products (`models/gradients.py`).
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        outputs = super().call(inputs, training=training)
+        outputs = keras.ops.add(keras.ops.matmul(inputs, self.kernel), self.bias)
         sampler = sampling.current()
         if sampler is not None:
             sampler.products.append(Product(inputs, outputs, self.kernel, self.bias))
-        return outputs
+        return self.activation(outputs)

@@ -79,38 +79,39 @@ def combine(
     values = [variable.value for variable in variables]
     plain_loss = tf.reduce_mean(estimate.plain_loss()) + added_loss
     if not estimate.variate:
-        plain = gradient(plain_loss, values)
-        return [None if f is None else Gradient.whole(after(f, estimate.plain)) for f in plain]
+        return [None if f is None else Gradient.whole(f) for f in after(gradient(plain_loss, values), estimate.plain)]
     outputs = [product.outputs for product in products]
     plain, plain_cotangents = gradient(plain_loss, (values, outputs))
     variate, variate_cotangents = gradient(tf.reduce_mean(estimate.variate_loss()), (values, outputs))
     cotangents = zip(products, plain_cotangents, variate_cotangents, strict=True)
     factored = of_dense_layers(cotangents, variables, eta)
-    others = [k for k, h in enumerate(variate) if h is not None and id(variables[k]) not in factored]
-    linear = len(others) <= 2 * len(estimate.sites)  # a kernel and a bias for each stochastic layer
+    others = sum(h is not None for h in variate) - len(factored)
+    linear = others <= 2 * len(estimate.sites)  # a kernel and a bias for each stochastic layer
 
-    def other(k: int) -> tf.Tensor:
-        scale = eta(variables[k])
-        if linear and scale.shape.rank == 0:  # as for a dense layer: one product, of the scaled cotangent
-            return gradient(tf.reduce_mean(estimate.loss(scale)) + added_loss, values[k])
-        return scale * variate[k] if plain[k] is None else plain[k] + scale * variate[k]
-
-    gradients = [None if f is None else Gradient.whole(f) for f in plain]
-    for k, variable in enumerate(variables):
+    def combined(k: int) -> Gradient | None:
+        variable, f, h = variables[k], plain[k], variate[k]
         if id(variable) in factored:
-            gradients[k] = factored[id(variable)]
-        elif k in others:
-            gradients[k] = Gradient.whole(other(k))
-    return gradients
+            return factored[id(variable)]
+        if h is None:
+            return None if f is None else Gradient.whole(f)
+        scale = eta(variable)
+        if linear and scale.shape.rank == 0:  # as for a dense layer: one product, of the scaled cotangent
+            return Gradient.whole(gradient(tf.reduce_mean(estimate.loss(scale)) + added_loss, values[k]))
+        return Gradient.whole(scale * h if f is None else f + scale * h)
+
+    return [combined(k) for k in range(len(variables))]
 
 
-def after(gradient: tf.Tensor, cotangents: list[tf.Tensor]) -> tf.Tensor:
-    """The gradient, which is there no sooner than the cotangents.
+def after(gradients: list[tf.Tensor | None], cotangents: list[tf.Tensor]) -> list[tf.Tensor | None]:
+    """The gradients, which are there no sooner than the cotangents.
 
     They are what the last passes through the model end in. XLA may update a variable as soon as its gradient is there,
     and copies it first if a pass has still to read it.
     """
-    return gradient + 0.0 * tf.add_n([tf.reduce_sum(cotangent) for cotangent in cotangents]) if cotangents else gradient
+    if not cotangents:
+        return gradients
+    zero = 0.0 * tf.add_n([tf.reduce_sum(cotangent) for cotangent in cotangents])
+    return [None if gradient is None else gradient + zero for gradient in gradients]
 
 
 def of_dense_layers(

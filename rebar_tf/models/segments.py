@@ -54,11 +54,9 @@ def segment(name: str, inputs: int, outputs: int, tanh_units: list[int], seeds: 
         tanh_units: of each tanh layer; none for a linear segment.
         seeds: where each layer takes its initial weights' seed from.
     """
-    layers = []
-    for units in tanh_units:
-        layers += [Dense(units, kernel_initializer=PaperInitializer(next(seeds))), keras.layers.Activation("tanh")]
-    layers.append(Dense(outputs, kernel_initializer=PaperInitializer(next(seeds))))
-    layers = keras.Sequential(layers, name=name)
+    hidden = [Dense(units, activation="tanh", kernel_initializer=PaperInitializer(next(seeds))) for units in tanh_units]
+    out = Dense(outputs, kernel_initializer=PaperInitializer(next(seeds)))
+    layers = keras.Sequential([*hidden, out], name=name)
     layers.build((None, inputs))
     return layers
 
