@@ -24,10 +24,9 @@ GUIDE = pathlib.Path(__file__).parents[1] / "docs" / "estimators.md"
 LAYERS = (1, 2)  # of the networks that all estimators are measured on
 OPTION_LAYERS = 3  # of the one for REBAR's options
 OPTIONS = (
-    {"rule": "n_pass"},
-    {"rule": "coupled"},
-    {"rule": "hybrid", "every": 2},
-    {"rule": "q_function"},
+    {"group_size": 1},
+    {"group_size": None},
+    {"group_size": 2},
     {"eta": "shared"},
     {"eta": "unit"},
     {"temperature_per_layer": True},
@@ -142,9 +141,9 @@ def measure(
 
     model, x = belief_network(estimator, num_layers)
     seconds = train_control(model, np.repeat(x, 6, axis=0), control_steps)
-    if model.estimator.estimator_name == "exact":
+    if model.estimator.enumerates:
         num_estimates, repeats = 5, 1  # all the same
-    report = inference_network(rt.testing.check_unbiased(model, x, num_estimates=num_estimates, repeats=repeats))
+    report = inference_network(rt.diagnostics.check_unbiased(model, x, num_estimates=num_estimates, repeats=repeats))
     variance = report.num_estimates * repeats * sum(float(np.square(error).sum()) for error in report.standard_error)
     return Measurement(report.max_abs_z, report.threshold, variance, 1e6 * seconds)
 

@@ -61,7 +61,7 @@ def profile(run: Callable[[], object]) -> dict[str, list[float]]:
     return durations
 
 
-def kinds(model: rt.models.StochasticTraining, batches: tf.data.Dataset) -> dict[str, str]:
+def kinds(model: rt.training.StochasticTraining, batches: tf.data.Dataset) -> dict[str, str]:
     """The kind of each kernel of the program, by the name that it has in the profile."""
     import tensorflow as tf
 

@@ -1,39 +1,35 @@
 """Low-variance, unbiased gradients through discrete random units, for TensorFlow 2 and Keras 3."""
 
 from rebar_tf import (
-    bounds,
     callbacks,
     datasets,
+    diagnostics,
+    distributions,
     estimators,
     initializers,
     layers,
-    metrics,
     models,
     optimizers,
-    random,
-    reparameterization,
     sampling,
-    testing,
+    training,
 )
 from rebar_tf.expectation import expectation
-from rebar_tf.models import StochasticModel
+from rebar_tf.training import StochasticModel
 
 __all__ = [
     "StochasticModel",
-    "bounds",
     "callbacks",
     "datasets",
+    "diagnostics",
+    "distributions",
     "estimators",
     "expectation",
     "initializers",
     "layers",
-    "metrics",
     "models",
     "optimizers",
-    "random",
-    "reparameterization",
     "sampling",
-    "testing",
+    "training",
 ]
 
 __version__ = "0.1.0"

@@ -20,6 +20,7 @@ import signal
 import time
 import types
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -344,7 +345,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self._old = {signum: signal.signal(signum, self._receive) for signum in self.SIGNALS}
         return self
 
-    def __exit__(self, exception_type: type[BaseException] | None, *exception) -> None:
+    def __exit__(self, exception_type: type[BaseException] | None, *exception: Any) -> None:
         for signum, handler in self._old.items():
             signal.signal(signum, handler)
         if exception_type is None:

@@ -8,9 +8,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from rebar_tf import estimators, sampling
-from rebar_tf.reparameterization import Bernoulli, Categorical
-
-_FAMILIES = {family.name: family for family in (Bernoulli, Categorical)}
+from rebar_tf.distributions import FAMILIES
+from rebar_tf.sampling import Source
 
 
 def expectation(
@@ -58,9 +57,9 @@ def expectation(
 
     Reference: Tucker et al. 2017, eq. 4.
     """
-    if family not in _FAMILIES:
-        raise ValueError(f"`family` must be one of {', '.join(_FAMILIES)}. Received: family={family!r}")
-    kind = _FAMILIES[family]
+    if family not in FAMILIES:
+        raise ValueError(f"`family` must be one of {', '.join(FAMILIES)}. Received: family={family!r}")
+    kind = FAMILIES[family]
     logits = kind.check_logits(tf.convert_to_tensor(logits))
     shape = tuple(logits.shape[1:])
     estimator = _default(estimator, family, shape) if isinstance(estimator, str) else estimators.get(estimator)
@@ -70,10 +69,10 @@ def expectation(
     step = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32) if seed is None else seed
 
     def objective() -> tf.Tensor:
-        return fn(sampling.current().sample(kind, logits, seed=0))
+        return fn(sampling.active().sample(kind(logits), Source("expectation", seed=0)))
 
     estimate = estimator.estimate(objective, step, context)
-    return estimate.loss(estimator.eta(0)) if estimate.variate else estimate.loss()
+    return estimate.loss(estimator.etas()[0]) if estimate.variate else estimate.loss()
 
 
 @functools.cache

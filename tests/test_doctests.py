@@ -27,10 +27,10 @@ def test_the_public_classes_and_functions_have_examples():
         rebar_tf.layers.StochasticBinary,
         rebar_tf.layers.InputDependentBaseline,
         rebar_tf.models.SigmoidBeliefNetwork,
-        rebar_tf.models.StochasticTraining,
+        rebar_tf.training.StochasticTraining,
         rebar_tf.models.StructuredPredictionNetwork,
         rebar_tf.optimizers.Adam,
-        rebar_tf.testing.check_unbiased,
+        rebar_tf.diagnostics.check_unbiased,
         *(type(rebar_tf.estimators.get(name)) for name in rebar_tf.estimators.names()),
     ]
     assert [member.__name__ for member in public if ">>>" not in member.__doc__] == []

@@ -44,7 +44,7 @@ def test_control_variables_of_a_model_learn_ten_times_as_fast():
     factors = {v.path: optimizer.learning_rate_factor(v) for v in model.trainable_variables}
     assert {factors[v.path] for v in model.control_variables} == {10.0}
     assert {factors[v.path] for v in model.model_variables} == {1.0}
-    assert {"control/raw_eta", "control/log_temperature", "control/baseline/out/bias"} <= set(factors)
+    assert {"control/scale/raw_eta", "control/temperature/log_temperature", "control/baseline/out/bias"} <= set(factors)
 
 
 def test_groups_are_ordered_patterns():

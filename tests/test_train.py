@@ -262,9 +262,9 @@ def test_a_bad_flag_in_a_process(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_rule_that_the_estimator_does_not_take(tmp_path, capsys):
-    message = "`rule` must be one of n_pass. Received: rule='coupled'"
-    arguments = ("--estimator=relax", "--rule=coupled", f"--workdir={tmp_path / 'run'}")
+def test_a_group_size_that_the_estimator_does_not_take(tmp_path, capsys):
+    message = "flag --group_size=2: accepted with --estimator=relax is --temperature"
+    arguments = ("--estimator=relax", "--group_size=2", f"--workdir={tmp_path / 'run'}")
     assert_fails_with(message, capsys, *TINY, *arguments)
     assert os.listdir(tmp_path) == []
 
@@ -275,7 +275,7 @@ def test_a_rule_that_the_estimator_does_not_take(tmp_path, capsys):
         ("nvil", "--temperature=0.1", "no flag of its own"),
         ("reinforce", "--learn_temperature=True", "no flag of its own"),
         ("concrete", "--learn_temperature=False", "--temperature"),
-        ("concrete", "--rule=coupled", "--temperature, --relaxation"),
+        ("concrete", "--group_size=none", "--temperature, --relaxation"),
     ],
 )
 def test_a_flag_that_the_estimator_does_not_take(estimator, flag, accepted, tmp_path, capsys):
@@ -294,7 +294,7 @@ def settings(**changes):
 def test_flags_reach_the_estimator():
     estimator = experiment.build_estimator(settings(temperature=0.3, learn_temperature=False))
     assert isinstance(estimator, rt.estimators.Rebar)
-    assert estimator.initial_temperature == 0.3
+    assert estimator.temperature.initial == 0.3
     assert not estimator.learn_temperature
 
 

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import rebar_tf as rt
 from rebar_tf import callbacks
-from rebar_tf.models.comparison import ComparedVariance
+from rebar_tf.diagnostics import ComparedVariance
 from trainers import experiment, flags, variance, variance_methods, variance_report
 from trainers.workdir import Workdir
 
@@ -42,7 +42,7 @@ def network(method):
     return model
 
 
-def comparison(kind=rt.models.EstimatorComparison, methods=METHODS, follow=FOLLOW):
+def comparison(kind=rt.diagnostics.EstimatorComparison, methods=METHODS, follow=FOLLOW):
     model = kind({method: network(method) for method in methods}, follow)
     model.compile(optimizer=rt.optimizers.Adam(0.01), steps_per_execution=3)
     return model
@@ -172,7 +172,7 @@ def test_each_method_has_the_moments_and_control_variables_of_a_plain_loop(compa
 
 
 def test_methods_at_parameters_of_their_own_are_told_from_those_at_the_followed_ones(by_hand):
-    class Apart(rt.models.EstimatorComparison):
+    class Apart(rt.diagnostics.EstimatorComparison):
         def at_followed_parameters(self, model):
             return contextlib.nullcontext()
 
@@ -244,7 +244,7 @@ def test_bad_arguments():
         comparison(methods=("nvil", "rebar"), follow="muprop")
     wider = rt.models.SigmoidBeliefNetwork(hidden_units=5, visible_units=6, estimator="nvil", seed=0)
     with pytest.raises(ValueError, match=r"`models` must all have variables of the shapes .* Received: 'nvil' with"):
-        rt.models.EstimatorComparison({"rebar": network("rebar"), "nvil": wider}, "rebar")
+        rt.diagnostics.EstimatorComparison({"rebar": network("rebar"), "nvil": wider}, "rebar")
 
 
 def command(*arguments):
@@ -367,9 +367,9 @@ def test_a_method_is_a_name_or_a_name_and_a_temperature():
     methods = variance_methods.parse(chosen)
     assert [method.name for method in methods] == ["rebar:0.1", "rebar", "concrete:0.5", "nvil"]
     fixed, learned, concrete, nvil = (experiment.build_estimator(method.settings(chosen)) for method in methods)
-    assert (fixed.initial_temperature, fixed.learn_temperature, fixed.eta_group) == (0.1, False, "shared")
-    assert (learned.initial_temperature, learned.learn_temperature, learned.eta_group) == (0.5, True, "shared")
-    assert (concrete.initial_temperature, type(concrete)) == (0.5, rt.estimators.Concrete)
+    assert (fixed.temperature.initial, fixed.temperature.learn, fixed.scale.group) == (0.1, False, "shared")
+    assert (learned.temperature.initial, learned.temperature.learn, learned.scale.group) == (0.5, True, "shared")
+    assert (concrete.temperature.initial, type(concrete)) == (0.5, rt.estimators.Concrete)
     assert isinstance(nvil, rt.estimators.Nvil)
 
 

@@ -42,6 +42,15 @@ def define_integer(name: str, default: int | None, text: str, low: int = 1, high
     define(name, default, text, Parser(int, lambda n: low <= n and (high is None or n <= high), accepted))
 
 
+def define_group_size(name: str, default: int | None, text: str) -> None:
+    """Defines a flag for an integer of 1 or more, or the word none."""
+
+    def convert(argument: str) -> int | str:
+        return argument if argument == "none" else int(argument)
+
+    define(name, default, text, Parser(convert, lambda n: n == "none" or n >= 1, "an integer of 1 or more, or none"))
+
+
 def define_positive(name: str, default: float | None, text: str) -> None:
     """Defines a flag for a number above 0."""
     define(name, default, text, Parser(float, lambda number: 0.0 < number < math.inf, "a positive number"))

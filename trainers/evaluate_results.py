@@ -78,7 +78,7 @@ def bound_row(model: Any, examples: Sequence[Any], key: dict[str, Any]) -> dict[
     """
     import tqdm
 
-    from rebar_tf.bounds import multi_sample_bound
+    from rebar_tf.diagnostics import multi_sample_bound
 
     total, text = key["samples"] * key["images"], f"{key['split']}, {key['samples']} samples"
     with tqdm.tqdm(total=total, desc=text, unit="", unit_scale=True, leave=False, disable=None) as bar:

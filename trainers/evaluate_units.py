@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rebar_tf.distributions import Bernoulli
 from rebar_tf.models import SigmoidBeliefNetwork
-from rebar_tf.reparameterization import Bernoulli
 from rebar_tf.sampling import HardSampler
 from trainers.evaluate_results import mean_and_error
 
@@ -76,7 +76,7 @@ def _one_sample(model: Any, data: tuple[Any, ...], step: tf.Tensor) -> tuple[tf.
     terms = []
     for i, site in enumerate(sites[:-1]):
         above = tf.cast(model.generator[i + 1](2.0 * sites[i + 1].sample - 1.0), tf.float32)
-        terms.append(Bernoulli.log_prob(site.sample, site.logits) - Bernoulli.log_prob(site.sample, above))
+        terms.append(site.distribution.log_prob(site.sample) - Bernoulli(above).log_prob(site.sample))
     terms.append(bernoulli_kl(sites[-1].logits, model.prior_logits.value[tf.newaxis]))
     return tf.stack(terms, axis=1), means
 

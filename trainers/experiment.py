@@ -22,8 +22,7 @@ ESTIMATOR_FLAGS = (
     "learn_temperature",
     "temperature_per_layer",
     "relaxation",
-    "rule",
-    "every",
+    "group_size",
     "eta",
     "num_samples",
 )
@@ -77,7 +76,7 @@ def held_out(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> tuple[tu
     return tuple(TASKS[settings["task"]].examples(images) for images in (dataset.valid, dataset.test))
 
 
-def build_model(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.models.StochasticTraining:
+def build_model(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.training.StochasticTraining:
     """The compiled model of the flags, at its initial weights.
 
     Raises:
@@ -88,7 +87,7 @@ def build_model(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.mo
     return model
 
 
-def build_network(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.models.StochasticTraining:
+def build_network(settings: dict[str, Any], dataset: rt.datasets.Dataset) -> rt.training.StochasticTraining:
     """The model of the flags with its estimator, not compiled.
 
     Raises:
@@ -137,6 +136,7 @@ def build_estimator(settings: dict[str, Any]) -> rt.estimators.Estimator:
         if name not in taken:
             accepted = ", ".join(f"--{other}" for other in taken) or "no flag of its own"
             raise BadInput(f"flag --{name}={value}: accepted with --estimator={settings['estimator']} is {accepted}")
+    given = {name: None if value == "none" else value for name, value in given.items()}
     with _bad_input():
         return type(rt.estimators.get(settings["estimator"]))(**given)
 

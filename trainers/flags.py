@@ -11,7 +11,7 @@ from typing import Any
 from absl import app, flags
 
 from trainers import quiet
-from trainers.checked_flags import HELP, define_boolean, define_integer, define_positive
+from trainers.checked_flags import HELP, define_boolean, define_group_size, define_integer, define_positive
 from trainers.errors import BadInput, one_line
 
 _BAD_INPUT_STATUS = 2
@@ -53,10 +53,7 @@ define_positive("temperature", None, "Temperature of the relaxation at the start
 define_boolean("learn_temperature", None, "Whether the temperature is trained. Unset: the estimator's own default.")
 define_boolean("temperature_per_layer", None, "Whether each stochastic layer has a temperature of its own.")
 flags.DEFINE_string("relaxation", None, "Relaxation of the samples. Accepted: eq7, concrete.")
-flags.DEFINE_string(
-    "rule", None, "How rebar treats several layers. Accepted: n_pass, coupled, hybrid, q_function. Unset: n_pass."
-)
-define_integer("every", None, "Layers in a group of the rule hybrid.")
+define_group_size("group_size", None, "Layers that share a relaxed pass of rebar, none for all of them. Unset: 1.")
 flags.DEFINE_string(
     "eta", None, "What has a control-variate scale of its own. Accepted: shared, variable, unit. Unset: variable."
 )

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from rebar_tf import callbacks
-from rebar_tf.models import StochasticTraining
+from rebar_tf.training import StochasticTraining
 from trainers.workdir import Workdir
 
 _MOST_STEPS_PER_PROGRAM = 100

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rebar_tf.models import StochasticTraining
+    from rebar_tf.training import StochasticTraining
 
 # The training bound is averaged over this many steps at the end of the run.
 _LAST_STEPS = 500

@@ -37,7 +37,7 @@ def check_flags(settings: dict[str, Any]) -> None:
 
 def _generative(
     settings: dict[str, Any], dataset: rt.datasets.Dataset, estimator: rt.estimators.Estimator
-) -> rt.models.StochasticTraining:
+) -> rt.training.StochasticTraining:
     import rebar_tf as rt
 
     return rt.models.SigmoidBeliefNetwork(
@@ -47,7 +47,7 @@ def _generative(
 
 def _structured(
     settings: dict[str, Any], dataset: rt.datasets.Dataset, estimator: rt.estimators.Estimator
-) -> rt.models.StochasticTraining:
+) -> rt.training.StochasticTraining:
     import rebar_tf as rt
 
     input_mean, output_mean = _halves(dataset.mean)

@@ -33,7 +33,7 @@ def optimum(target: float) -> float:
     return min(target**2, (1.0 - target) ** 2)
 
 
-class ToyModel(rt.models.StochasticTraining, keras.Model):
+class ToyModel(rt.training.StochasticTraining, keras.Model):
     """One variable, `theta` `[1]`, from 0; its inputs only say how many samples to average.
 
     Args:

@@ -102,7 +102,7 @@ def _accepted() -> list[str]:
 
 def build_comparison(
     settings: dict[str, Any], methods: list[Method], dataset: rt.datasets.Dataset
-) -> rt.models.EstimatorComparison:
+) -> rt.diagnostics.EstimatorComparison:
     """The compiled comparison of the flags, at its initial weights.
 
     Raises:
@@ -111,6 +111,6 @@ def build_comparison(
     import rebar_tf as rt
 
     models = {method.name: experiment.build_network(method.settings(settings), dataset) for method in methods}
-    comparison = rt.models.EstimatorComparison(models, settings["follow"])
+    comparison = rt.diagnostics.EstimatorComparison(models, settings["follow"])
     experiment.compile_model(settings, comparison)
     return comparison

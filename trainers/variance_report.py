@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from rebar_tf.callbacks import Logs, global_step, replacing
-from rebar_tf.models.comparison import log_name
+from rebar_tf.diagnostics.compared_variance import log_name
 from trainers.summary import steps_per_second
 
 WHOLE = "all"  # the part that is the whole model

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainers.errors import BadInput, one_line
 
 if TYPE_CHECKING:
-    from rebar_tf.models import StochasticTraining
+    from rebar_tf.training import StochasticTraining
 
 # Where a run lives and how often it is saved changes none of its numbers.
 FREE_FLAGS = ("workdir", "data_dir", "checkpoint_minutes")

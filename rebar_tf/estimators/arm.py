@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators.base import Estimate, Estimator, Objective, evaluate
-from rebar_tf.reparameterization import per_unit
+from rebar_tf.estimators.registry import register
 from rebar_tf.sampling import AntitheticSampler, Site
 
 
+@register
 class Arm(Estimator):
     """ARM: `(f(b) - f(b')) (u - 1/2)`, b' drawn from `1 - u`.
 
@@ -44,6 +46,7 @@ class Arm(Estimator):
         return site.noise - 0.5
 
 
+@register
 class DisArm(Arm):
     """DisARM: ARM with the noise integrated out given the pair of samples (Rao-Blackwellised).
 

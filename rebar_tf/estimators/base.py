@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from rebar_tf.baseline import InputDependentBaseline
-from rebar_tf.sampling import HardSampler, Site
-from rebar_tf.surrogate import surrogate_loss
+from rebar_tf.distributions import Distribution
+from rebar_tf.estimators import registry
+from rebar_tf.estimators.baseline import InputDependentBaseline
+from rebar_tf.estimators.surrogate import surrogate_loss
+from rebar_tf.sampling import HardSampler, NoDerivativeError, Sampler, Site
 
 Objective = Callable[[], tf.Tensor]
 
@@ -71,16 +74,24 @@ class ControlSpec:
     Attributes:
         variable_shapes: of the model's trainable variables, in their order.
         layer_shapes: of one example's sample, for each stochastic layer, in their order.
-        families: of the stochastic layers.
+        families: of the stochastic layers' distributions.
         context_size: length of the baseline's input; None for no baseline.
         seed: integer for initial weights; None draws one.
     """
 
     variable_shapes: tuple[tuple[int, ...], ...]
-    layer_shapes: tuple[tuple[int, ...], ...]
-    families: tuple[type, ...]
+    layer_shapes: tuple[tuple[int | None, ...], ...]
+    families: tuple[type[Distribution], ...]
     context_size: int | None = None
     seed: int | None = None
+
+    def build_baseline(self) -> InputDependentBaseline | None:
+        """A baseline for the model; None where it gives no context."""
+        if self.context_size is None:
+            return None
+        baseline = InputDependentBaseline(seed=self.seed, name="baseline")
+        baseline.build((None, self.context_size))
+        return baseline
 
 
 class Estimator(keras.layers.Layer):
@@ -90,18 +101,21 @@ class Estimator(keras.layers.Layer):
     scales, baseline, and the step counter that all random numbers derive from. Its variables are a model's *control
     variables*; `rebar_tf.optimizers.Adam` moves them at ten times the model's rate.
 
-    A subclass sets the class attributes below and writes `estimate`. One file with one class in `rebar_tf/estimators`
-    is all it takes: the registry finds it by its `estimator_name`.
+    A subclass sets the class attributes below, writes `estimate`, and is decorated with `register`. What it needs of
+    a temperature, scales or a baseline it has as sublayers: `Temperature`, `Scale`, `ControlSpec.build_baseline`.
     """
 
-    estimator_name: str = ""
+    estimator_name: str
     unbiased: bool = True
+    objective: str = "expectation"  # what is minimised: the expectation of f, or a "bound" of several samples
     evaluations: str = "1"  # of the objective, in n, the number of stochastic layers
+    enumerates: bool = False  # evaluates the objective at all joint states, and so serves few units only
     needs_derivative: bool = False  # of the objective with respect to the samples
     minimizes_variance: bool = False  # trains its variables on the squared estimate
     families: tuple[str, ...] = ("bernoulli", "categorical")
+    built: bool
 
-    def __init__(self, name: str = "control", **kwargs):
+    def __init__(self, name: str = "control", **kwargs: Any):
         super().__init__(name=name, **{"dtype": "float32", **kwargs})  # float32 under any mixed-precision policy
 
     @tf.autograph.experimental.do_not_convert  # it warns where it cannot rewrite a method for a function being traced
@@ -124,15 +138,13 @@ class Estimator(keras.layers.Layer):
     def build_variables(self, spec: ControlSpec) -> None:
         """Creates what a subclass trains; by default nothing."""
 
-    def check_families(self, families: tuple[type, ...]) -> None:
+    def check_families(self, families: tuple[type[Distribution], ...]) -> None:
         """ValueError if a stochastic layer is of a family that this estimator does not serve."""
         for family in families:
             if family.name not in self.families:
-                from rebar_tf import estimators  # the registry, which imports this module
-
                 raise ValueError(
                     f"Estimator {self.estimator_name!r} serves {' and '.join(self.families)} units only. "
-                    f"Received: {family.name} units, which {', '.join(estimators.serving(family.name))} would do"
+                    f"Received: {family.name} units, which {', '.join(registry.serving(family.name))} would do"
                 )
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
@@ -152,8 +164,8 @@ class Estimator(keras.layers.Layer):
         """What the estimate is unbiased for, `[batch]`, from f and `log p` of all states, `[states, batch]`."""
         return tf.reduce_sum(tf.exp(log_p) * f, axis=0)
 
-    def eta(self, variable: int) -> tf.Tensor:
-        """The control-variate scale of the model's trainable variable of that index: a scalar, or one a unit."""
+    def etas(self) -> list[tf.Tensor]:
+        """The control-variate scale of each variable of the `ControlSpec`: a scalar, or one a unit."""
         raise NotImplementedError
 
     def diagnostics(self) -> dict[str, tf.Tensor]:
@@ -170,22 +182,30 @@ class Estimator(keras.layers.Layer):
         return trace, value
 
 
-class BaselineEstimator(Estimator):
-    """An estimator that subtracts an input-dependent baseline from its learning signal (Mnih & Gregor 2014)."""
+def derivatives(
+    sampler: Sampler,
+    trace: HardSampler,
+    f: tf.Tensor,
+    first: int = 0,
+    last: int | None = None,
+    allow_unseen: bool = False,
+) -> list[tf.Tensor]:
+    """`Sampler.gradients`, whose error says which estimators need no derivative of the objective.
 
-    baseline: InputDependentBaseline | None = None
-
-    def build_variables(self, spec: ControlSpec) -> None:
-        super().build_variables(spec)
-        if spec.context_size is not None:
-            self.baseline = InputDependentBaseline(seed=spec.seed, name="baseline")
-            self.baseline.build((None, spec.context_size))
-
-    def predict_baseline(self, context: tf.Tensor | None) -> tf.Tensor | float:
-        """`[batch]` baselines; 0 where there is no context to compute them from."""
-        if self.baseline is None or context is None:
-            return 0.0
-        return self.baseline(context)
+    Args:
+        sampler: of the pass that f comes from.
+        trace: of the hard pass.
+        f: `[batch]`.
+        first: index of the first output.
+        last: index after the last one; None for all that follow.
+        allow_unseen: as in `Sampler.gradients`.
+    """
+    try:
+        return sampler.gradients(f, first, last, allow_unseen)
+    except NoDerivativeError as error:
+        families = {site.distribution.name for site in trace}
+        able = ", ".join(registry.serving(*families, without_derivative=True))
+        raise ValueError(f"{error} Use an estimator that needs none: {able}.") from error
 
 
 def check_trace(trace: HardSampler) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
-from rebar_tf.estimators.base import Estimate, Objective, evaluate
-from rebar_tf.estimators.temperature import RelaxingEstimator
+from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, derivatives, evaluate
+from rebar_tf.estimators.registry import register
+from rebar_tf.estimators.temperature import Temperature
 
 
-class Concrete(RelaxingEstimator):
+@register
+class Concrete(Estimator):
     """Concrete: `df(sigma_lambda(z))/dl`, every layer relaxed, for all variables of the model.
 
     Biased: it is the gradient of a relaxed objective. What is reported is the proper objective at hard samples
@@ -34,12 +38,23 @@ class Concrete(RelaxingEstimator):
     evaluations = "2"
     needs_derivative = True
 
-    def __init__(self, temperature: float = 0.1, relaxation: str = "concrete", **kwargs):
-        super().__init__(temperature, relaxation, **kwargs)
+    def __init__(self, temperature: float = 0.1, relaxation: str = "concrete", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.temperature = Temperature(temperature, relaxation)
+
+    def build_variables(self, spec: ControlSpec) -> None:
+        self.temperature.build(len(spec.layer_shapes))
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f = self.hard_pass(objective, step)
-        with self.relaxed_pass(trace) as relaxed:
+        with self.temperature.relaxed_pass(trace) as relaxed:
             f_relaxed = evaluate(objective)
-        relaxed.gradients(f_relaxed)  # refuses an objective without derivative
+        derivatives(relaxed, trace, f_relaxed)  # refuses an objective without derivative
         return Estimate(value=tf.stop_gradient(f), direct=f_relaxed)
+
+    def diagnostics(self) -> dict[str, tf.Tensor]:
+        return self.temperature.diagnostics()
+
+    def get_config(self) -> dict[str, Any]:
+        temperature = self.temperature
+        return {**super().get_config(), "temperature": temperature.initial, "relaxation": temperature.relaxation}

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from rebar_tf.estimators.base import Estimate, Estimator, Objective, evaluate
+from rebar_tf.estimators.registry import register
 from rebar_tf.sampling import ForcedSampler, HardSampler
 
 MAX_STATES = 2**12
 
 
+@register
 class Exact(Estimator):
     """The exact expectation `sum_b p(b) f(b)` and its gradient, by enumeration of all joint states.
 
@@ -35,6 +37,7 @@ class Exact(Estimator):
 
     estimator_name = "exact"
     evaluations = "all states"
+    enumerates = True
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f_sampled = self.hard_pass(objective, step)
@@ -58,13 +61,13 @@ def state_tables(trace: HardSampler) -> list[tf.Tensor]:
         ValueError: if all sites together have more than 4,096 states.
     """
     shapes = [tuple(site.logits.shape[1:]) for site in trace]
-    sizes = [site.family.num_states(shape) for site, shape in zip(trace, shapes, strict=True)]
+    sizes = [site.distribution.num_states(shape) for site, shape in zip(trace, shapes, strict=True)]
     if math.prod(sizes) > MAX_STATES:
         raise ValueError(
             f"Enumeration takes at most {MAX_STATES} joint states of the stochastic units (12 binary ones). "
             f"Received: {math.prod(sizes)}. Use rebar or another estimator that samples"
         )
-    return [tf.constant(site.family.states(shape)) for site, shape in zip(trace, shapes, strict=True)]
+    return [tf.constant(site.distribution.states(shape)) for site, shape in zip(trace, shapes, strict=True)]
 
 
 def joint_state(tables: list[tf.Tensor], number: tf.Tensor) -> Callable[[int, tf.Tensor], tf.Tensor]:

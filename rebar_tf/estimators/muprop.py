@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rebar_tf.estimators.base import BaselineEstimator, ControlSpec, Estimate, Objective, evaluate
-from rebar_tf.reparameterization import per_unit, sum_units
+from rebar_tf.distributions.math import per_unit, sum_units
+from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, derivatives, evaluate
+from rebar_tf.estimators.baseline import predict
+from rebar_tf.estimators.registry import register
 from rebar_tf.sampling import MeanSampler
 
 
-class SimpleMuProp(BaselineEstimator):
+@register
+class SimpleMuProp(Estimator):
     """SimpleMuProp: `(f(b) - s0 f(mu) - baseline(x)) dlog p(b)/dl`, mu the mean-field pass.
 
     Each layer of the mean-field pass outputs its mean, so `f(mu)` does not depend on the samples. The scale
@@ -29,14 +32,14 @@ class SimpleMuProp(BaselineEstimator):
     evaluations = "2"
 
     def build_variables(self, spec: ControlSpec) -> None:
-        super().build_variables(spec)
+        self.baseline = spec.build_baseline()
         self.raw_mean_scale = self.add_weight(shape=(len(spec.layer_shapes),), initializer="zeros", name="raw_s0")
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f = self.hard_pass(objective, step)
         with MeanSampler():
             f_mean = evaluate(objective)
-        baseline = self.predict_baseline(context)
+        baseline = predict(self.baseline, context)
         scales = 2.0 * tf.sigmoid(self.raw_mean_scale.value)
         plain, losses = [], []
         for site in trace:
@@ -46,6 +49,7 @@ class SimpleMuProp(BaselineEstimator):
         return Estimate(value=f, direct=f, sites=trace.sites, plain=plain, control_loss=tf.add_n(losses))
 
 
+@register
 class MuProp(SimpleMuProp):
     """MuProp: the first-order Taylor expansion about the mean-field pass as control variate.
 
@@ -76,17 +80,17 @@ class MuProp(SimpleMuProp):
         trace, f = self.hard_pass(objective, step)
         with MeanSampler() as mean_field:
             f_mean = evaluate(objective)
-        derivatives = mean_field.gradients(f_mean)
-        baseline = self.predict_baseline(context)
+        slopes = derivatives(mean_field, trace, f_mean)
+        baseline = predict(self.baseline, context)
         mean_scales = 2.0 * tf.sigmoid(self.raw_mean_scale.value)
         linear_scales = 2.0 * tf.sigmoid(self.raw_linear_scale.value)
         plain, losses = [], []
-        for site, mean, derivative in zip(trace, mean_field.outputs, derivatives, strict=True):
-            derivative = tf.stop_gradient(derivative)
-            linear = sum_units(derivative * (site.sample - tf.stop_gradient(mean)))
+        for site, mean, slope in zip(trace, mean_field.outputs, slopes, strict=True):
+            slope = tf.stop_gradient(slope)
+            linear = sum_units(slope * (site.sample - tf.stop_gradient(mean)))
             constant = tf.stop_gradient(f) - mean_scales[site.layer] * tf.stop_gradient(f_mean) - baseline
             signal = constant - linear_scales[site.layer] * linear
-            correction = linear_scales[site.layer] * site.family.mean_vjp(derivative, site.logits)
+            correction = linear_scales[site.layer] * site.distribution.mean_vjp(slope)
             plain.append(per_unit(signal, site.score) * site.score + correction)
             losses.append(tf.reduce_mean(tf.square(signal)))
         return Estimate(value=f, direct=f, sites=trace.sites, plain=plain, control_loss=tf.add_n(losses))

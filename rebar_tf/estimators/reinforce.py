@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rebar_tf.estimators.base import BaselineEstimator, Estimate, Estimator, Objective
-from rebar_tf.reparameterization import per_unit
+from rebar_tf.distributions.math import per_unit
+from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective
+from rebar_tf.estimators.baseline import predict
+from rebar_tf.estimators.registry import register
 
 
+@register
 class Reinforce(Estimator):
     """REINFORCE: `f(b) dlog p(b)/dl` for each stochastic layer.
 
@@ -29,7 +32,8 @@ class Reinforce(Estimator):
         return Estimate(value=f, direct=f, sites=trace.sites, plain=plain)
 
 
-class Nvil(BaselineEstimator):
+@register
+class Nvil(Estimator):
     """NVIL: `(f(b) - baseline(x)) dlog p(b)/dl`, one learning signal for all layers.
 
     The baseline is trained to predict f by squared error. Unbiased; 1 evaluation of the objective, which need not be
@@ -44,9 +48,12 @@ class Nvil(BaselineEstimator):
 
     estimator_name = "nvil"
 
+    def build_variables(self, spec: ControlSpec) -> None:
+        self.baseline = spec.build_baseline()
+
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f = self.hard_pass(objective, step)
-        signal = tf.stop_gradient(f) - self.predict_baseline(context)
+        signal = tf.stop_gradient(f) - predict(self.baseline, context)
         plain = [per_unit(signal, site.score) * site.score for site in trace]
         control_loss = tf.reduce_mean(tf.square(signal))
         return Estimate(value=f, direct=f, sites=trace.sites, plain=plain, control_loss=control_loss)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from rebar_tf.estimators.base import ControlSpec, Objective
-from rebar_tf.estimators.rebar import Rebar, build_networks, learned_objective
+from rebar_tf.estimators.control_network import build_networks, learned_objective
+from rebar_tf.estimators.rebar import RelaxedControlVariate, RelaxedObjective
+from rebar_tf.estimators.registry import register
 from rebar_tf.sampling import HardSampler, Site
 
 
-class Relax(Rebar):
+@register
+class Relax(RelaxedControlVariate):
     """RELAX: REBAR whose control variate has a learned part, `c(z) = f(sigma_lambda(z)) + r(z)`.
 
-    The local form of REBAR with `c` in place of the relaxed objective, layer by layer (`n_pass`):
+    The local form of REBAR with `c` in place of the relaxed objective, one pass a layer (n-pass):
 
         (f - eta c) dlog p(b)/dl  +  eta dc/dz (dz/dl - dz~/dl).
 
@@ -21,7 +22,7 @@ class Relax(Rebar):
 
     Unbiased; `1 + n` evaluations of the objective, which must be differentiable in the samples.
 
-    Takes the arguments of `Rebar`, of whose rules it has `n_pass` only, and raises what `Rebar` does.
+    Takes the arguments of `Rebar` but for `group_size`, and raises what `Rebar` does.
 
     Example:
     >>> import rebar_tf as rt
@@ -31,21 +32,21 @@ class Relax(Rebar):
     """
 
     estimator_name = "relax"
+    evaluations = "1 + n"
+    needs_derivative = True
     forward_mode = False  # the learned network, too, is trained through the control variate
-    rules = ("n_pass",)
 
     def build_variables(self, spec: ControlSpec) -> None:
         super().build_variables(spec)
         self.networks = build_networks(spec, "r")
 
-    def relaxed_objective(
-        self, objective: Objective, trace: HardSampler, group: list[Site]
-    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-        f_relaxed, relaxed, (derivative,) = super().relaxed_objective(objective, trace, group)
-        r, _, (r_derivative,) = learned_objective(self.networks, group, self.relax)
-        return f_relaxed + r, relaxed, [derivative + r_derivative]
+    def relaxed_objective(self, objective: Objective, trace: HardSampler, group: list[Site]) -> RelaxedObjective:
+        f_relaxed, relaxed, (slope,) = self.relaxed_pass(objective, trace, group)
+        r, _, (r_slope,) = learned_objective(self.networks, group, self.temperature)
+        return f_relaxed + r, relaxed, [slope + r_slope]
 
 
+@register
 class Lax(Relax):
     """LAX: the learned control variate alone, `c(z) = r(z)`; the objective is a black box.
 
@@ -63,7 +64,5 @@ class Lax(Relax):
     evaluations = "1"
     needs_derivative = False
 
-    def relaxed_objective(
-        self, objective: Objective, trace: HardSampler, group: list[Site]
-    ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
-        return learned_objective(self.networks, group, self.relax)
+    def relaxed_objective(self, objective: Objective, trace: HardSampler, group: list[Site]) -> RelaxedObjective:
+        return learned_objective(self.networks, group, self.temperature)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators.base import ControlSpec, Estimate, Objective
 from rebar_tf.estimators.multi_sample import MultiSampleEstimator, mean_of_others
-from rebar_tf.reparameterization import per_unit
+from rebar_tf.estimators.registry import register
 from rebar_tf.sampling import Site
 
 
+@register
 class Rodeo(MultiSampleEstimator):
     """RODEO with linear surrogates: RLOO with two control variates from a discrete Stein operator.
 
@@ -48,7 +50,6 @@ class Rodeo(MultiSampleEstimator):
     families = ("bernoulli",)
 
     def build_variables(self, spec: ControlSpec) -> None:
-        super().build_variables(spec)
         shape = (len(spec.layer_shapes),)
         self.alpha = self.add_weight(shape=shape, initializer="zeros", name="alpha")
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
-from rebar_tf.estimators.base import Estimate, Estimator, Objective, check_trace, evaluate
-from rebar_tf.estimators.temperature import RelaxingEstimator
+from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, check_trace, derivatives, evaluate
+from rebar_tf.estimators.registry import register
+from rebar_tf.estimators.temperature import Temperature
 from rebar_tf.sampling import Site, StraightThroughSampler
 
 
+@register
 class StraightThrough(Estimator):
     """Straight-through: hard samples forward, the derivative of the mean backward, `df(b)/db dE[b]/dl`.
 
@@ -30,15 +34,16 @@ class StraightThrough(Estimator):
         with StraightThroughSampler(step, self.smooth) as trace:
             f = evaluate(objective)
         check_trace(trace)
-        trace.gradients(f)  # refuses an objective without derivative
+        derivatives(trace, trace, f)  # refuses an objective without derivative
         return Estimate(value=f, direct=f)
 
     def smooth(self, site: Site) -> tf.Tensor:
         """What the derivative is that of."""
-        return site.family.mean(site.logits)
+        return site.distribution.mean()
 
 
-class GumbelStraightThrough(RelaxingEstimator, StraightThrough):
+@register
+class GumbelStraightThrough(StraightThrough):
     """Gumbel straight-through: hard samples forward, the derivative of the relaxed sample backward.
 
     `df(b)/db d sigma_lambda(z)/dl`. Biased; 1 evaluation of the objective, which must be differentiable in the samples.
@@ -59,8 +64,19 @@ class GumbelStraightThrough(RelaxingEstimator, StraightThrough):
 
     estimator_name = "gumbel_straight_through"
 
-    def __init__(self, temperature: float = 0.5, relaxation: str = "concrete", **kwargs):
-        super().__init__(temperature, relaxation, **kwargs)
+    def __init__(self, temperature: float = 0.5, relaxation: str = "concrete", **kwargs: Any):
+        super().__init__(**kwargs)
+        self.temperature = Temperature(temperature, relaxation)
+
+    def build_variables(self, spec: ControlSpec) -> None:
+        self.temperature.build(len(spec.layer_shapes))
 
     def smooth(self, site: Site) -> tf.Tensor:
-        return self.relax(site, site.z, site.logits)
+        return self.temperature.relax(site.distribution, site.z, site.layer)
+
+    def diagnostics(self) -> dict[str, tf.Tensor]:
+        return self.temperature.diagnostics()
+
+    def get_config(self) -> dict[str, Any]:
+        temperature = self.temperature
+        return {**super().get_config(), "temperature": temperature.initial, "relaxation": temperature.relaxation}

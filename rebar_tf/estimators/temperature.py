@@ -1,90 +1,72 @@
-"""The temperature of a relaxation, shared by the estimators that relax."""
+"""The temperature of a relaxation."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from rebar_tf.arguments import is_positive
-from rebar_tf.estimators.base import ControlSpec, Estimator
-from rebar_tf.reparameterization import check_relaxation
-from rebar_tf.sampling import HardSampler, RelaxedSampler, Site
+from rebar_tf.distributions import Distribution, check_relaxation
+from rebar_tf.sampling import HardSampler, RelaxedSampler
+from rebar_tf.validation import is_positive
 
 
-class RelaxingEstimator(Estimator):
-    """An estimator that relaxes its samples at a temperature lambda, held fixed as `log lambda`.
+class Temperature(keras.layers.Layer):
+    """The temperature lambda of a relaxation, kept as `log lambda`, for the whole model or for each stochastic layer.
 
     Args:
-        temperature: lambda, > 0.
+        initial: lambda at the start, > 0.
         relaxation: `"eq7"` or `"concrete"`.
+        learn: whether lambda is trained.
+        per_layer: whether each stochastic layer has a lambda of its own.
+        name: of the layer.
+
+    Raises:
+        ValueError: for a temperature that is not positive, or an unknown relaxation.
     """
 
-    learn_temperature: bool = False
-    temperature_per_layer: bool = False
-
-    def __init__(self, temperature: float, relaxation: str, **kwargs):
-        super().__init__(**kwargs)
-        if not is_positive(temperature):
-            raise ValueError(f"`temperature` must be a positive number. Received: temperature={temperature!r}")
-        self.initial_temperature = float(temperature)
+    def __init__(
+        self,
+        initial: float,
+        relaxation: str,
+        learn: bool = False,
+        per_layer: bool = False,
+        name: str = "temperature",
+    ):
+        super().__init__(name=name, dtype="float32")
+        if not is_positive(initial):
+            raise ValueError(f"`temperature` must be a positive number. Received: temperature={initial!r}")
+        self.initial = float(initial)
         self.relaxation = check_relaxation(relaxation)
+        self.learn, self.per_layer = bool(learn), bool(per_layer)
 
-    def build_variables(self, spec: ControlSpec) -> None:
-        super().build_variables(spec)
+    def build(self, num_layers: int) -> None:
+        """Creates the temperature, or those of so many stochastic layers."""
         self.log_temperature = self.add_weight(
-            shape=(len(spec.layer_shapes),) if self.temperature_per_layer else (),
-            initializer=keras.initializers.Constant(math.log(self.initial_temperature)),
-            trainable=self.learn_temperature,
+            shape=(num_layers,) if self.per_layer else (),
+            initializer=keras.initializers.Constant(math.log(self.initial)),
+            trainable=self.learn,
             autocast=False,  # read within the calls of layers that may compute in half precision
             name="log_temperature",
         )
 
-    def temperature(self, layer: int = 0) -> tf.Tensor:
+    def of_layer(self, layer: int) -> tf.Tensor:
         """Lambda of a stochastic layer, float32 scalar."""
         log_temperature = self.log_temperature.value
-        return tf.exp(log_temperature[layer] if self.temperature_per_layer else log_temperature)
+        return tf.exp(log_temperature[layer] if self.per_layer else log_temperature)
 
-    def relax(self, site: Site, z: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """The relaxed sample at the layer's temperature."""
-        return site.family.relax(z, logits, self.temperature(site.layer), self.relaxation)
+    def relax(self, distribution: Distribution, z: tf.Tensor, layer: int) -> tf.Tensor:
+        """The relaxed sample of a layer at its temperature."""
+        return distribution.relax(z, self.of_layer(layer), self.relaxation)
 
     def relaxed_pass(self, trace: HardSampler, first: int = 0) -> RelaxedSampler:
         """The sampler of a pass that is hard before site `first` and relaxed from there on."""
         return RelaxedSampler(trace, first, self.relax)
 
     def diagnostics(self) -> dict[str, tf.Tensor]:
+        """Lambda by name, `temperature`, or `temperature_0` and so on."""
         temperatures = tf.exp(self.log_temperature.value)
-        if self.temperature_per_layer:
+        if self.per_layer:
             return {f"temperature_{i}": t for i, t in enumerate(tf.unstack(temperatures))}
         return {"temperature": temperatures}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "temperature": self.initial_temperature, "relaxation": self.relaxation}
-
-
-class LearnedTemperatureEstimator(RelaxingEstimator):
-    """An estimator that trains its temperature lambda, or one for each stochastic layer.
-
-    Args:
-        temperature: lambda at the start, > 0.
-        learn_temperature: whether lambda is trained.
-        relaxation: `"eq7"` or `"concrete"`.
-        temperature_per_layer: whether each stochastic layer has a lambda of its own.
-    """
-
-    def __init__(
-        self, temperature: float, learn_temperature: bool, relaxation: str, temperature_per_layer: bool, **kwargs
-    ):
-        super().__init__(temperature, relaxation, **kwargs)
-        self.learn_temperature = bool(learn_temperature)
-        self.temperature_per_layer = bool(temperature_per_layer)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "learn_temperature": self.learn_temperature,
-            "temperature_per_layer": self.temperature_per_layer,
-        }

@@ -1,6 +1,8 @@
 """Keras layers with discrete random units."""
 
-from rebar_tf.baseline import InputDependentBaseline
-from rebar_tf.layers.stochastic import StochasticBinary, StochasticCategorical, StochasticLayer
+from rebar_tf.estimators.baseline import InputDependentBaseline
+from rebar_tf.layers.base import StochasticLayer
+from rebar_tf.layers.binary import StochasticBinary
+from rebar_tf.layers.categorical import StochasticCategorical
 
 __all__ = ["InputDependentBaseline", "StochasticBinary", "StochasticCategorical", "StochasticLayer"]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from rebar_tf.initializers import PaperInitializer
-from rebar_tf.models.dense import Dense
+from rebar_tf.training import FactoredDense
 
 
 def check_sizes(**sizes: Any) -> None:
@@ -54,9 +54,11 @@ def segment(name: str, inputs: int, outputs: int, tanh_units: list[int], seeds: 
         tanh_units: of each tanh layer; none for a linear segment.
         seeds: where each layer takes its initial weights' seed from.
     """
-    hidden = [Dense(units, activation="tanh", kernel_initializer=PaperInitializer(next(seeds))) for units in tanh_units]
-    out = Dense(outputs, kernel_initializer=PaperInitializer(next(seeds)))
-    layers = keras.Sequential([*hidden, out], name=name)
+
+    def dense(units: int, activation: str | None = None) -> FactoredDense:
+        return FactoredDense(units, activation=activation, kernel_initializer=PaperInitializer(next(seeds)))
+
+    layers = keras.Sequential([*(dense(units, "tanh") for units in tanh_units), dense(outputs)], name=name)
     layers.build((None, inputs))
     return layers
 

@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from rebar_tf import sampling
 from rebar_tf.datasets.validation import validate_images
+from rebar_tf.distributions import Bernoulli
 from rebar_tf.estimators import Estimator
-from rebar_tf.layers.stochastic import StochasticBinary
+from rebar_tf.layers import StochasticBinary
 from rebar_tf.models.segments import (
     add_data,
     centre,
@@ -22,8 +23,7 @@ from rebar_tf.models.segments import (
     output_bias,
     segment,
 )
-from rebar_tf.models.training import StochasticTraining
-from rebar_tf.reparameterization import Bernoulli
+from rebar_tf.training import StochasticTraining
 
 if TYPE_CHECKING:  # see `_bernoulli`
     import tensorflow_probability as tfp
@@ -78,7 +78,7 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
         visible_units: int = 784,
         data_mean: np.ndarray | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         check_sizes(num_layers=num_layers, hidden_units=hidden_units, visible_units=visible_units)
@@ -122,21 +122,21 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
     def objective(self, x: tf.Tensor, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """`f = log q(b | x) - log p(x, b)`, `[batch]` in nats, and the logits of the reconstruction."""
         x = tf.cast(x, tf.float32)
-        sampler = sampling.current()
+        sampler = sampling.active()
         inputs, log_q, samples = self.baseline_context(x), 0.0, []
         for encoder, layer in zip(self.encoder, self.stochastic, strict=True):
             logits = tf.cast(encoder(inputs), tf.float32)
             inputs = layer(logits, training=True)
             samples.append(tf.cast(inputs, tf.float32))
-            log_q += Bernoulli.log_prob(_zero_one(samples[-1]), sampler.density_logits(logits))
+            log_q += Bernoulli(sampler.density_logits(logits)).log_prob(_zero_one(samples[-1]))
         visible = self.visible_logits(samples[0])
-        log_p = Bernoulli.log_prob(x, visible)
+        log_p = Bernoulli(visible).log_prob(x)
         for i in range(1, self.num_layers):
-            log_p += Bernoulli.log_prob(_zero_one(samples[i - 1]), tf.cast(self.generator[i](samples[i]), tf.float32))
-        log_p += Bernoulli.log_prob(_zero_one(samples[-1]), self.prior_logits.value[tf.newaxis])
+            log_p += Bernoulli(tf.cast(self.generator[i](samples[i]), tf.float32)).log_prob(_zero_one(samples[i - 1]))
+        log_p += Bernoulli(self.prior_logits.value[tf.newaxis]).log_prob(_zero_one(samples[-1]))
         return log_q - log_p, visible
 
-    def fit(self, x: Any = None, *args, **kwargs) -> keras.callbacks.History:
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Keras's `fit`; arrays of images are checked first, so that bad ones fail before the first step."""
         if isinstance(x, np.ndarray):
             validate_images(x, name="x", units=self.visible_units)

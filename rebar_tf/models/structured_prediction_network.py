@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.datasets.validation import validate_images
+from rebar_tf.distributions import Bernoulli
 from rebar_tf.estimators import Estimator
-from rebar_tf.layers.stochastic import StochasticBinary
+from rebar_tf.layers import StochasticBinary
 from rebar_tf.models.segments import (
     add_data,
     centre,
@@ -22,8 +23,7 @@ from rebar_tf.models.segments import (
     output_bias,
     segment,
 )
-from rebar_tf.models.training import StochasticTraining
-from rebar_tf.reparameterization import Bernoulli
+from rebar_tf.training import StochasticTraining
 
 GENERATORS = ("paper", "deep")
 
@@ -92,7 +92,7 @@ class StructuredPredictionNetwork(StochasticTraining, keras.Model):
         input_mean: np.ndarray | None = None,
         output_mean: np.ndarray | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         check_sizes(
@@ -139,14 +139,14 @@ class StructuredPredictionNetwork(StochasticTraining, keras.Model):
         """`f = -log p(y | b)`, `[batch]` in nats, and the logits of y."""
         y = self._check_target(y)
         logits = self.call(x, training=True)  # not self(x): under mixed precision Keras would round x first
-        return -Bernoulli.log_prob(y, logits), logits
+        return -Bernoulli(logits).log_prob(y), logits
 
     def _check_target(self, y: tf.Tensor | None) -> tf.Tensor:
         if y is None:
             raise ValueError(f"`y` must be what x is to predict, [batch, {self.output_units}]. Received: y=None")
         return check_width(y, self.output_units, "y")
 
-    def fit(self, x: Any = None, y: Any = None, *args, **kwargs) -> keras.callbacks.History:
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Keras's `fit`; arrays of images are checked first, so that bad ones fail before the first step."""
         for images, name, units in ((x, "x", self.input_units), (y, "y", self.output_units)):
             if isinstance(images, np.ndarray):

@@ -1,0 +1,115 @@
+"""What a stochastic layer, a sampler and an estimator may ask of the law of discrete units."""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+
+class Distribution(abc.ABC):
+    """Independent discrete units with the given logits.
+
+    A distribution knows how uniform noise becomes a sample (`g` and `H` of the paper), the law of the noise given the
+    sample (`g~`), the coupling of the two (appendix G.2), the relaxation, and the few derivatives that REBAR needs in
+    closed form. All distributions share one signature, so an estimator never asks which one it serves:
+
+    | method                 | paper                  | value                                          |
+    | ---------------------- | ---------------------- | ---------------------------------------------- |
+    | `reparameterize`       | `z = g(u, theta)`      | eq. 6, and its binary case                     |
+    | `threshold`            | `b = H(z)`             | 0/1, or one-hot                                |
+    | `conditional`          | `z~ = g~(v, b, theta)` | appendix C                                     |
+    | `couple`               | `u -> v`               | appendix G.2: `g~(couple(u)) = g(u)`           |
+    | `relax`                | `sigma_lambda(z)`      | Concrete, or eq. 7                             |
+    | `relaxation_vjp`       | `sigma_lambda'(z)`     | cotangent of the relaxed sample -> of `z`      |
+    | `coupled_residual_vjp` | `dz/dl - dz~/dl`       | cotangent of `z` -> of the logits              |
+    | `mean`, `log_prob`, `score` | `p(b)`            | `score` is `d log p(b) / d logits`             |
+    | `mean_vjp`             | `dE[b]/dl`             | cotangent of the mean -> of the logits         |
+    | `states`               |                        | all joint samples of one example               |
+
+    Args:
+        logits: `[batch, ...]` float32; `check_logits` converts and checks them. Noise, samples and cotangents have the
+            same shape.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, logits: tf.Tensor):
+        self.logits = logits
+
+    @classmethod
+    @abc.abstractmethod
+    def check_logits(cls, logits: tf.Tensor) -> tf.Tensor:
+        """Logits as float32; ValueError for a shape that the distribution does not take."""
+
+    @abc.abstractmethod
+    def reparameterize(self, u: tf.Tensor) -> tf.Tensor:
+        """`z = g(u, theta)`, of uniform noise u."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def threshold(z: tf.Tensor) -> tf.Tensor:
+        """`b = H(z)`, the hard sample."""
+
+    @abc.abstractmethod
+    def conditional(self, v: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """`z~ = g~(v, b, theta)`, which has the law of `z` given `b` (appendix C)."""
+
+    @abc.abstractmethod
+    def couple(self, u: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """The `v`, uniform and independent of `b`, with `g~(v, b, theta) = g(u, theta)` (appendix G.2)."""
+
+    @abc.abstractmethod
+    def relax(self, z: tf.Tensor, temperature: tf.Tensor, relaxation: str = "eq7") -> tf.Tensor:
+        """The relaxed sample `sigma_lambda(z)`, like `z`.
+
+        Args:
+            z: the reparameterised sample.
+            temperature: lambda, scalar.
+            relaxation: `"concrete"`, or `"eq7"`, which tends to the mean as lambda grows.
+        """
+
+    @staticmethod
+    @abc.abstractmethod
+    def relaxation_vjp(cotangent: tf.Tensor, relaxed: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        """`cotangent^T d sigma_lambda(z) / dz`, from the value of the relaxed sample."""
+
+    @abc.abstractmethod
+    def coupled_residual_vjp(self, cotangent: tf.Tensor, z: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """`cotangent^T (dz/dl - dz~/dl)`, with the noise of `z~` coupled to that of `z`."""
+
+    @abc.abstractmethod
+    def mean(self) -> tf.Tensor:
+        """`E[b]`."""
+
+    @abc.abstractmethod
+    def mean_vjp(self, cotangent: tf.Tensor) -> tf.Tensor:
+        """`cotangent^T d E[b] / d logits`."""
+
+    @abc.abstractmethod
+    def log_prob(self, b: tf.Tensor) -> tf.Tensor:
+        """`log p(b)` summed over the units, `[batch]`; the same formula serves relaxed samples."""
+
+    def sample(self, u: tf.Tensor) -> tf.Tensor:
+        """The hard sample of uniform noise u, without derivative."""
+        return tf.stop_gradient(self.threshold(self.reparameterize(u)))
+
+    def mode(self) -> tf.Tensor:
+        """The likeliest value of each unit."""
+        return self.threshold(self.logits)
+
+    def score(self, b: tf.Tensor) -> tf.Tensor:
+        """`d log p(b) / d logits = b - E[b]`."""
+        return b - self.mean()
+
+    @staticmethod
+    @abc.abstractmethod
+    def num_states(shape: tuple[int, ...]) -> int:
+        """How many joint samples units of that shape have."""
+
+    @classmethod
+    @abc.abstractmethod
+    def states(cls, shape: tuple[int, ...]) -> np.ndarray:
+        """All joint samples of units of that shape, `[states, *shape]` float32."""

@@ -1,0 +1,114 @@
+"""One-hot units with Gumbel noise."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from rebar_tf.distributions.base import Distribution
+from rebar_tf.distributions.math import logaddexp, open_interval, sum_units
+from rebar_tf.distributions.relaxation import relaxed_logits
+
+
+class Categorical(Distribution):
+    """Independent one-hot units with class probabilities `softmax(logits)` over the last axis.
+
+    Logits have shape `[batch, classes]` or `[batch, variables, classes]`; noise, samples and cotangents likewise.
+
+    Example:
+    >>> import tensorflow as tf
+    >>> from rebar_tf.distributions import Categorical
+    >>> Categorical(logits=tf.zeros([1, 3])).sample(tf.constant([[0.3, 0.9, 0.5]])).numpy().tolist()
+    [[0.0, 1.0, 0.0]]
+
+    Reference: Tucker et al. 2017, appendix C.
+    """
+
+    name = "categorical"
+
+    @classmethod
+    def check_logits(cls, logits: tf.Tensor) -> tf.Tensor:
+        """Logits as float32; ValueError unless `[batch, classes]` or `[batch, ..., classes]` with 2 classes or more."""
+        if logits.shape.rank is None or logits.shape.rank < 2 or (logits.shape[-1] or 2) < 2:
+            raise ValueError(
+                "`logits` must have shape [batch, classes] or [batch, variables, classes] with at least 2 classes. "
+                f"Received: logits.shape={logits.shape}"
+            )
+        return tf.cast(logits, tf.float32)
+
+    def reparameterize(self, u: tf.Tensor) -> tf.Tensor:
+        """`z_i = log p_i - log(-log u_i)` (eq. 6)."""
+        return tf.nn.log_softmax(self.logits) - tf.math.log(-tf.math.log(u))
+
+    @staticmethod
+    def threshold(z: tf.Tensor) -> tf.Tensor:
+        """`b = H(z)`: one-hot of the largest entry."""
+        return tf.one_hot(tf.argmax(z, axis=-1), z.shape[-1], dtype=tf.float32)
+
+    def conditional(self, v: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """`z~ = g~(v, b, p)`: the drawn class a Gumbel at 0, the others Gumbels truncated at it (appendix C)."""
+        exponential = -tf.math.log(v)
+        top = tf.reduce_sum(b * exponential, axis=-1, keepdims=True)
+        # exp(-z~_i) = -log(v_i) / p_i - log(v_k), summed in log-space so that a tiny p_i does not overflow.
+        others = -logaddexp(tf.math.log(exponential) - tf.nn.log_softmax(self.logits), tf.math.log(top))
+        return b * -tf.math.log(top) + (1.0 - b) * others
+
+    def couple(self, u: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """The `v` with `g~(v, b, p) = g(u, p)`: `v_k = exp(-e_k)`, `v_i = exp(-p_i (e_i - e_k))`, `e = exp(-z)`."""
+        z = self.reparameterize(u)
+        log_p = tf.nn.log_softmax(self.logits)
+        top = tf.reduce_sum(b * z, axis=-1, keepdims=True)
+        # p_i (e_i - e_k) = p_i e_i (1 - exp(z_i - z_k)), in log-space.
+        others = tf.exp(log_p - z) * -tf.math.expm1(tf.minimum(z - top, 0.0))
+        return open_interval(tf.exp(-(b * tf.exp(-top) + (1.0 - b) * others)))
+
+    def relax(self, z: tf.Tensor, temperature: tf.Tensor, relaxation: str = "eq7") -> tf.Tensor:
+        """The relaxed sample in the simplex: `softmax(z / lambda)`, or its counterpart of eq. 7.
+
+        As lambda grows the latter tends to the mean `p`, as in the binary case.
+        """
+        return tf.nn.softmax(relaxed_logits(z, tf.nn.log_softmax(self.logits), temperature, relaxation))
+
+    @staticmethod
+    def relaxation_vjp(cotangent: tf.Tensor, relaxed: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        """`cotangent^T d sigma_lambda(z) / dz`, from the value of the relaxed sample."""
+        weighted = cotangent * relaxed
+        return (weighted - relaxed * tf.reduce_sum(weighted, axis=-1, keepdims=True)) / temperature
+
+    def coupled_residual_vjp(self, cotangent: tf.Tensor, z: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """`cotangent^T (dz/dl - dz~/dl)`, with the noise of `z~` coupled to that of `z`.
+
+        With respect to `log p` the difference is diagonal: `exp(z_i - z_k)`, 1 for the drawn class k. The rest is the
+        derivative of the log-softmax.
+        """
+        top = tf.reduce_sum(b * z, axis=-1, keepdims=True)
+        to_log_p = cotangent * tf.exp(tf.minimum(z - top, 0.0))
+        return to_log_p - tf.nn.softmax(self.logits) * tf.reduce_sum(to_log_p, axis=-1, keepdims=True)
+
+    def mean(self) -> tf.Tensor:
+        """`E[b] = softmax(logits)`."""
+        return tf.nn.softmax(self.logits)
+
+    def mean_vjp(self, cotangent: tf.Tensor) -> tf.Tensor:
+        """`cotangent^T d E[b] / d logits`."""
+        p = tf.nn.softmax(self.logits)
+        weighted = cotangent * p
+        return weighted - p * tf.reduce_sum(weighted, axis=-1, keepdims=True)
+
+    def log_prob(self, b: tf.Tensor) -> tf.Tensor:
+        """`log p(b)` summed over the variables, `[batch]`; the same formula serves relaxed samples."""
+        return sum_units(b * tf.nn.log_softmax(self.logits))
+
+    @staticmethod
+    def num_states(shape: tuple[int, ...]) -> int:
+        """How many joint samples variables of that shape have, the last axis being the classes."""
+        return shape[-1] ** math.prod(shape[:-1])
+
+    @classmethod
+    def states(cls, shape: tuple[int, ...]) -> np.ndarray:
+        """All joint one-hot samples, `[classes^variables, *shape]` float32; the last axis of `shape` is the classes."""
+        classes, variables = shape[-1], math.prod(shape[:-1])
+        digits = np.arange(cls.num_states(shape))[:, None] // classes ** np.arange(variables) % classes
+        return np.eye(classes, dtype=np.float32)[digits].reshape(-1, *shape)

@@ -1,0 +1,95 @@
+"""The estimators by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import keras
+
+if TYPE_CHECKING:  # an estimator registers itself, and asks here for others to recommend
+    from rebar_tf.estimators.base import Estimator
+
+_classes: dict[str, type[Estimator]] = {}
+
+EstimatorClass = TypeVar("EstimatorClass", bound="type[Estimator]")
+
+
+def register(estimator: EstimatorClass) -> EstimatorClass:
+    """Class decorator: lets users pick the estimator by its `estimator_name`, and lets Keras save and load it.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> @rt.estimators.register
+    ... class HalfReinforce(rt.estimators.Reinforce):
+    ...     estimator_name = "half_reinforce"
+    >>> "half_reinforce" in rt.estimators.names()
+    True
+    >>> rt.estimators.unregister("half_reinforce")
+    """
+    keras.saving.register_keras_serializable("rebar_tf")(estimator)
+    _classes[estimator.estimator_name] = estimator
+    return estimator
+
+
+def unregister(name: str) -> None:
+    """Takes an estimator out of the registry, as a test or a notebook may want that registered its own."""
+    del _classes[name]
+
+
+def names() -> list[str]:
+    """Names of all estimators, sorted.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> "rebar" in rt.estimators.names()
+    True
+    """
+    return sorted(_classes)
+
+
+def serving(*families: str, without_derivative: bool = False) -> list[str]:
+    """Names of the estimators that serve all of these families, sorted.
+
+    Args:
+        *families: `"bernoulli"`, `"categorical"`.
+        without_derivative: whether to leave out those that need the derivative of the objective.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> "arm" in rt.estimators.serving("bernoulli"), "arm" in rt.estimators.serving("bernoulli", "categorical")
+    (True, False)
+    """
+    return [
+        name
+        for name, estimator in sorted(_classes.items())
+        if set(families) <= set(estimator.families) and not (without_derivative and estimator.needs_derivative)
+    ]
+
+
+def get(identifier: str | dict[str, Any] | Estimator | type[Estimator]) -> Estimator:
+    """The estimator that `identifier` means.
+
+    Args:
+        identifier: a name of `names()`, an `Estimator` class or object, or the config of a serialised one.
+
+    Returns:
+        The object given, or a new one with the defaults of its class.
+
+    Raises:
+        ValueError: for a name that is not registered, naming those that are.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> rt.estimators.get("rebar").estimator_name
+    'rebar'
+    """
+    found: Any = identifier
+    if isinstance(found, dict):
+        found = keras.saving.deserialize_keras_object(found)
+    if isinstance(found, str):
+        found = _classes.get(found)
+    if isinstance(found, type) and hasattr(found, "estimator_name"):
+        found = found()
+    if hasattr(found, "estimator_name"):
+        return found
+    raise ValueError(f"`estimator` must be one of {', '.join(names())}. Received: estimator={identifier!r}")

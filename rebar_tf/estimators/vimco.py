@@ -1,0 +1,58 @@
+"""VIMCO: a bound of several samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from rebar_tf.estimators.base import Estimate, Objective
+from rebar_tf.estimators.multi_sample import MultiSampleEstimator, mean_of_others
+from rebar_tf.estimators.registry import register
+
+
+@register
+class Vimco(MultiSampleEstimator):
+    """VIMCO: the K-sample bound `L = log 1/K sum_k exp(-f(b_k))`, to maximise.
+
+    The learning signal of sample k is L less the same bound with `-f(b_k)` replaced by the mean of the others (the
+    geometric mean of their weights). The objective is `-L`, not the mean of f: it is what is reported, and what the
+    estimate is unbiased for. K evaluations of f, which need not be differentiable.
+
+    Args:
+        num_samples: K, 2 or more.
+
+    Raises:
+        ValueError: for a `num_samples` below 2.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> layer = rt.layers.StochasticBinary(estimator=rt.estimators.Vimco(num_samples=5))
+
+    Reference: Mnih & Rezende 2016, eq. 10.
+    """
+
+    estimator_name = "vimco"
+    objective = "bound"
+    evaluations = "K"
+    score_in_density = True  # the bound is not linear in log q
+
+    def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
+        traces, f = self.hard_passes(objective, step)
+        bound = multi_sample_bound(-tf.stack(f))
+        weights = -tf.stop_gradient(tf.stack(f))
+        # [K, K, batch]: row k holds all log-weights, its own replaced by the mean of the others.
+        own = tf.eye(self.num_samples)[:, :, tf.newaxis]
+        replaced = weights[tf.newaxis] * (1.0 - own) + mean_of_others(weights)[:, tf.newaxis] * own
+        signals = multi_sample_bound(replaced, axis=1) - tf.stop_gradient(bound)
+        sites, plain = self.scored(traces, signals)
+        return Estimate(value=-bound, direct=-bound, sites=sites, plain=plain)
+
+    def exact_target(self, f: tf.Tensor, log_p: tf.Tensor) -> tf.Tensor:
+        states = np.indices((f.shape[0],) * self.num_samples).reshape(self.num_samples, -1).T
+        f, log_p = tf.gather(f, states), tf.gather(log_p, states)  # [states^K, K, batch]
+        return tf.reduce_sum(-multi_sample_bound(-f, axis=1) * tf.exp(tf.reduce_sum(log_p, axis=1)), axis=0)
+
+
+def multi_sample_bound(log_weights: tf.Tensor, axis: int = 0) -> tf.Tensor:
+    """`log 1/K sum_k w_k` over the axis of the samples."""
+    return tf.reduce_logsumexp(log_weights, axis=axis) - tf.math.log(tf.cast(log_weights.shape[axis], tf.float32))

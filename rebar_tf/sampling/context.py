@@ -1,0 +1,130 @@
+"""The base of all samplers, and the stack of those that are active."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import Any
+
+import tensorflow as tf
+
+from rebar_tf.distributions import Distribution
+
+_active = threading.local()  # replicas of a distribution strategy run in threads of their own
+
+
+def current() -> Sampler | None:
+    """The innermost active sampler of this thread, or None outside of every `with` block."""
+    stack = getattr(_active, "stack", None)
+    return stack[-1] if stack else None
+
+
+def active() -> Sampler:
+    """The innermost active sampler of this thread.
+
+    Raises:
+        RuntimeError: outside of every `with` block.
+    """
+    sampler = current()
+    if sampler is None:
+        raise RuntimeError("An objective samples, and must be called under a sampler: `with HardSampler(step): ...`")
+    return sampler
+
+
+def static_or_dynamic_shape(tensor: tf.Tensor) -> tf.TensorShape | tf.Tensor:
+    """The shape, as a tensor where the batch size is not known before the run."""
+    return tensor.shape if tensor.shape.is_fully_defined() else tf.shape(tensor)
+
+
+class NoDerivativeError(ValueError):
+    """The objective has no derivative with respect to a sample."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Which layer asks for a sample.
+
+    Attributes:
+        name: of the layer, for errors.
+        seed: of the layer's noise.
+        index: of the layer among the model's stochastic layers.
+    """
+
+    name: str
+    seed: int
+    index: int = 0
+
+
+class Sampler:
+    """Base of the contexts: `with sampler:` makes it the one that stochastic layers ask for their samples.
+
+    A sampler also remembers what it gave out, and `gradients(f)` differentiates a `[batch]` objective with respect to
+    it.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: list[tf.Tensor] = []
+        self._tape = tf.GradientTape(watch_accessed_variables=False)
+
+    def __enter__(self) -> Any:
+        if not hasattr(_active, "stack"):
+            _active.stack = []
+        _active.stack.append(self)
+        self._tape.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._tape.__exit__(*exception)
+        _active.stack.pop()
+
+    def sample(self, distribution: Distribution, source: Source) -> tf.Tensor:
+        """The sample that the calling layer outputs.
+
+        Args:
+            distribution: of the layer's units.
+            source: the calling layer.
+
+        Returns:
+            Like the logits: in {0, 1} or one-hot, or relaxed.
+        """
+        output = self.draw(distribution, source)
+        self._tape.watch(output)
+        self.outputs.append(output)
+        return output
+
+    def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
+        """What a subclass decides: the sample."""
+        raise NotImplementedError
+
+    def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
+        """The logits to use where the objective evaluates a layer's own density, as in `log q(b|x)`."""
+        return logits
+
+    def gradients(
+        self, objective: tf.Tensor, first: int = 0, last: int | None = None, allow_unseen: bool = False
+    ) -> list[tf.Tensor]:
+        """`d f / d y` of each example, for the outputs y of the stochastic layers `first` to `last`, exclusive.
+
+        The derivative is the total one: through later layers, too, where their samples are differentiable.
+
+        Args:
+            objective: f, `[batch]`.
+            first: index of the first output.
+            last: index after the last one; None for all that follow.
+            allow_unseen: whether the derivative is zero for an output that f sees by way of later samples only, as long
+                as f sees some output directly.
+
+        Raises:
+            NoDerivativeError: where f does not depend on an output in a differentiable way.
+        """
+        outputs = self.outputs[first:last]
+        gradients = self._tape.gradient(objective, outputs)
+        unseen = [gradient is None for gradient in gradients]
+        if all(unseen) or (any(unseen) and not allow_unseen):
+            raise NoDerivativeError(
+                "The objective has no derivative with respect to the sample of a stochastic layer: it rounds, compares "
+                "or indexes it."
+            )
+        return [
+            tf.zeros_like(y) if gradient is None else gradient for y, gradient in zip(outputs, gradients, strict=True)
+        ]

@@ -1,0 +1,38 @@
+"""Passes in which nothing is drawn: the means of the units, and given states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from rebar_tf.distributions import Distribution
+from rebar_tf.sampling.context import Sampler, Source
+
+
+class MeanSampler(Sampler):
+    """The mean-field pass: each layer outputs the mean of its units, and the next one sees it."""
+
+    def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
+        return distribution.mean()
+
+
+class ForcedSampler(Sampler):
+    """Outputs given samples and adds up their log-probability: one term of an exact expectation.
+
+    Args:
+        samples: called with the index of the call and its float32 logits, returns a sample like the logits.
+
+    Attributes:
+        log_prob: `[batch]`, `log p(b_1:n)` of the samples given so far.
+    """
+
+    def __init__(self, samples: Callable[[int, tf.Tensor], tf.Tensor]):
+        super().__init__()
+        self.samples = samples
+        self.log_prob: tf.Tensor | float = 0.0
+
+    def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
+        sample = self.samples(len(self.outputs), distribution.logits)
+        self.log_prob += distribution.log_prob(sample)
+        return sample

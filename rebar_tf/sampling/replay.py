@@ -1,0 +1,83 @@
+"""Passes that replay the trace of a hard pass, up to the layer from which on they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from rebar_tf.distributions import Distribution
+from rebar_tf.sampling.context import Sampler, Source
+from rebar_tf.sampling.hard import HardSampler, Site
+
+
+class ReplaySampler(Sampler):
+    """Replays a trace as it was sampled before site `first`; a subclass says what happens from there on.
+
+    Args:
+        trace: the `HardSampler` of the hard pass.
+        first: index of the first site that differs.
+
+    Raises:
+        ValueError: within a pass that does not run the layers of the trace in their order.
+    """
+
+    def __init__(self, trace: HardSampler, first: int = 0):
+        super().__init__()
+        self.trace = trace
+        self.first = first
+
+    def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
+        if len(self.outputs) >= len(self.trace):
+            raise ValueError(
+                f"The objective sampled more stochastic layers than in its hard pass ({len(self.trace)}); it must run "
+                "the same layers in every pass."
+            )
+        site = self.trace.sites[len(self.outputs)]
+        check_same(site, distribution, source)
+        return site.sample if site.index < self.first else self.redraw(site, distribution)
+
+    def redraw(self, site: Site, distribution: Distribution) -> tf.Tensor:
+        """The sample of a site from `first` on, from the distribution that it has in this pass."""
+        raise NotImplementedError
+
+
+def check_same(site: Site, distribution: Distribution, source: Source) -> None:
+    """ValueError unless a pass meets the layer and the kind of units that the trace holds at this place."""
+    before, now = (
+        f"{layer.name!r} with {units.name} units of shape {units.logits.shape}"
+        for layer, units in ((site.source, site.distribution), (source, distribution))
+    )
+    same_layer = source == site.source and type(distribution) is type(site.distribution)
+    if not (same_layer and distribution.logits.shape.is_compatible_with(site.logits.shape)):
+        raise ValueError(
+            f"The objective must run the same stochastic layers in the same order in every pass. Its hard pass ran "
+            f"{before} at place {site.index}. Received: {now}"
+        )
+
+
+class RelaxedSampler(ReplaySampler):
+    """Hard before site `first`, relaxed with the noise of the trace from there on.
+
+    Args:
+        trace: the `HardSampler` of the hard pass.
+        first: index of the first relaxed site.
+        relax: `(distribution, z, layer) -> y`, the relaxed sample.
+    """
+
+    def __init__(self, trace: HardSampler, first: int, relax: Callable[[Distribution, tf.Tensor, int], tf.Tensor]):
+        super().__init__(trace, first)
+        self.relax = relax
+
+    def redraw(self, site: Site, distribution: Distribution) -> tf.Tensor:
+        return self.relax(distribution, distribution.reparameterize(site.noise), site.layer)
+
+
+class AntitheticSampler(ReplaySampler):
+    """Hard throughout; site `first` is drawn from `1 - u` in place of `u`, later ones from their own noise."""
+
+    def redraw(self, site: Site, distribution: Distribution) -> tf.Tensor:
+        return distribution.sample(1.0 - site.noise if site.index == self.first else site.noise)
+
+    def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
+        return tf.stop_gradient(logits)

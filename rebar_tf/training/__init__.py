@@ -1,0 +1,16 @@
+"""The training of Keras models with stochastic layers."""
+
+from rebar_tf.training.bounds import multi_sample_bound
+from rebar_tf.training.factored_dense import FactoredDense
+from rebar_tf.training.metrics import LogGradientVariance
+from rebar_tf.training.model import StochasticModel, StochasticTraining
+from rebar_tf.training.multi_step import MultiStepTraining
+
+__all__ = [
+    "FactoredDense",
+    "LogGradientVariance",
+    "MultiStepTraining",
+    "StochasticModel",
+    "StochasticTraining",
+    "multi_sample_bound",
+]

@@ -1,0 +1,116 @@
+"""How noisy the gradient is, as a Keras metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class SavedMetric(keras.metrics.Metric):
+    """A metric whose state is saved with the model: Keras leaves that of others out."""
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        for i, variable in enumerate(self.variables):
+            store[str(i)] = variable
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        for i, variable in enumerate(self.variables):
+            variable.assign(store[str(i)])
+
+
+@keras.saving.register_keras_serializable("rebar_tf")
+class LogGradientVariance(SavedMetric):
+    """`log mean_k (E[g_k^2] - E[g_k]^2)` over all entries k of the gradient, with moving averages for the expectations.
+
+    The averages start at 0, decay by 0.999 a step and are not debiased, as in the paper's released code. The result is
+    the log of the mean since the last reset; a reset keeps the averages.
+
+    Reading and writing the averages at every step costs as much as Adam. They take in the gradient of the first step
+    after a reset and of every 10th one from there, and decay for the steps in between. That leaves them as they are but
+    for the noise, by which `E[g]^2` is off by `(1 - decay^every) / (1 + decay^every)` of the variance: half a percent.
+
+    Args:
+        decay: of the moving averages, for one step.
+        every: steps between two gradients that are taken in, 1 or more.
+        name: of the metric.
+
+    Raises:
+        ValueError: for an `every` below 1.
+
+    Example:
+    >>> import tensorflow as tf, rebar_tf as rt
+    >>> metric = rt.training.LogGradientVariance()
+    >>> metric.build_moments([tf.zeros([3])])
+    >>> metric.update_state([tf.ones([3])])
+    >>> round(float(metric.result()), 2)
+    -6.91
+
+    Reference: Tucker et al. 2017, figures App.1 and App.3.
+    """
+
+    def __init__(self, decay: float = 0.999, every: int = 10, name: str = "log_grad_variance", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        if every < 1:
+            raise ValueError(f"`every` must be 1 or more. Received: every={every!r}")
+        self.decay, self.every = decay, every
+        self.total = self.add_variable((), "zeros", name="total")
+        self.count = self.add_variable((), "zeros", name="count")
+        self.skipped = self.add_variable((), "zeros", name="skipped")  # steps since the averages took one in
+        self.first: list[keras.Variable] = []
+        self.second: list[keras.Variable] = []
+
+    def build_moments(self, variables: list[keras.Variable]) -> None:
+        """Creates the moving averages, shaped like `variables`."""
+        self.first = [self.add_variable(v.shape, "zeros", name=f"first_{i}") for i, v in enumerate(variables)]
+        self.second = [self.add_variable(v.shape, "zeros", name=f"second_{i}") for i, v in enumerate(variables)]
+
+    def update_state(self, gradients: list[tf.Tensor | None]) -> None:
+        """Takes in one step's gradient, aligned with the variables of `build_moments`; None counts as 0."""
+        steps = self.skipped.value + 1.0
+        due = tf.logical_or(steps >= self.every, self.count.value == 0.0)
+        self.skipped.assign(steps)
+        run_if(due, lambda: self._take_in(gradients, steps))
+
+    def _take_in(self, gradients: list[tf.Tensor | None], steps: tf.Tensor) -> None:
+        """Moves the averages as `steps` steps of this gradient would."""
+        weight = 1.0 - tf.pow(self.decay, steps)
+        variance, size = 0.0, 0
+        for gradient, first, second in zip(gradients, self.first, self.second, strict=True):
+            size += first.value.shape.num_elements()
+            if gradient is None:
+                continue
+            new_first = first.value + weight * (gradient - first.value)
+            new_second = second.value + weight * (tf.square(gradient) - second.value)
+            first.assign(new_first)
+            second.assign(new_second)
+            variance += tf.reduce_sum(new_second - tf.square(new_first))
+        self.total.assign_add(variance / size)
+        self.count.assign_add(1.0)
+        self.skipped.assign(0.0)
+
+    def result(self) -> tf.Tensor:
+        return tf.math.log(tf.math.divide_no_nan(self.total.value, self.count.value))
+
+    def reset_state(self) -> None:
+        self.total.assign(0.0)
+        self.count.assign(0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decay": self.decay, "every": self.every}
+
+
+def run_if(condition: tf.Tensor, update: Callable[[], None]) -> None:
+    """Runs `update`, which assigns to variables, if the condition holds.
+
+    It is a loop of no turn or one: XLA runs the body of a loop in place, where it copies every variable for a
+    conditional.
+    """
+
+    def body(_: tf.Tensor) -> list[tf.Tensor]:
+        update()
+        return [tf.constant(False)]
+
+    tf.while_loop(lambda due: due, body, [condition])

@@ -1,0 +1,296 @@
+"""Training of models with stochastic layers: the estimate of the gradient, and Keras's `fit` around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import MutableMapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rebar_tf.estimators import ControlSpec
+from rebar_tf.layers import StochasticLayer
+from rebar_tf.sampling import HardSampler
+from rebar_tf.training.bounds import multi_sample_bound
+from rebar_tf.training.metrics import LogGradientVariance
+from rebar_tf.training.multi_step import MultiStepTraining
+from rebar_tf.training.objective import BatchObjective, add_losses, per_example_loss
+from rebar_tf.training.step import estimate_step
+
+_LOSS_KEY = "loss_"  # of the running mean's variables among the model's own in a saved file
+_EVALUATION_STREAM = 1  # evaluation draws other numbers than training, which draws from stream 0
+
+
+class StochasticTraining(MultiStepTraining):
+    """Gives a Keras model the training of its stochastic layers: derive from this and from `keras.Model`.
+
+    The estimator is the one that the model's stochastic layers name; it lives at `model.estimator`, and its trainable
+    variables are the model's *control variables*. `fit`, `evaluate`, `predict`, callbacks and saving are Keras's.
+
+    A subclass whose objective is not its compiled loss overrides `objective`; one whose baseline should see something
+    else than the flattened inputs overrides `baseline_context`.
+
+    Example:
+    >>> import keras, rebar_tf as rt
+    >>> class Autoencoder(rt.training.StochasticTraining, keras.Model):
+    ...     def __init__(self, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.encoder = keras.layers.Dense(200)
+    ...         self.units = rt.layers.StochasticBinary()
+    ...         self.decoder = keras.layers.Dense(784)
+    ...     def call(self, x, training=None):
+    ...         return self.decoder(self.units(self.encoder(x), training=training))
+    """
+
+    estimator: Any = None  # an `Estimator`, from `build_estimator` on
+
+    def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """One evaluation of the objective, under whichever sampler is active.
+
+        Args:
+            x: a batch of inputs.
+            y: a batch of targets, as passed to `fit`.
+
+        Returns:
+            `(f, y_pred)`: f is `[batch]`, to be minimised; `y_pred` is what the compiled metrics see.
+        """
+        y_pred = self(x, training=True)
+        return per_example_loss(self.loss, y, y_pred), y_pred
+
+    def baseline_context(self, x: Any, y: Any = None) -> tf.Tensor:
+        """`[batch, size]` float32, what input-dependent baselines see: the inputs, flattened."""
+        flat = [tf.reshape(tf.cast(part, tf.float32), [tf.shape(part)[0], -1]) for part in keras.tree.flatten(x)]
+        return tf.concat(flat, axis=-1) if len(flat) > 1 else flat[0]
+
+    @property
+    def stochastic_layers(self) -> list[StochasticLayer]:
+        """The model's stochastic layers, those of nested models and layers included."""
+        return [layer for layer in self._flatten_layers() if isinstance(layer, StochasticLayer)]
+
+    @property
+    def all_model_variables(self) -> list[keras.Variable]:
+        """All weights that were created to be trained, but for the control variables; also those frozen since.
+
+        Scales and moments exist for each of them, in this order, so that a layer can be frozen and thawed.
+        """
+        control = [] if self.estimator is None else self.estimator._flatten_layers()
+        layers = without(self._flatten_layers(), control)
+        return without([variable for layer in layers for variable in layer._trainable_variables], [])
+
+    @property
+    def model_variables(self) -> list[keras.Variable]:
+        """The variables that the objective is minimised over: all that are trained but for the control variables."""
+        return [variable for variable in self.all_model_variables if variable.trainable]
+
+    @property
+    def control_variables(self) -> list[keras.Variable]:
+        """The estimator's trainable variables: temperature, control-variate scales, baseline."""
+        return self.estimator.trainable_variables if self.estimator is not None else []
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """The model variables, followed by the control variables."""
+        return [*self.model_variables, *self.control_variables]
+
+    def etas(self) -> list[tf.Tensor]:
+        """The scale of the control variate of each of the `model_variables`.
+
+        Raises:
+            NotImplementedError: for an estimator without a control variate that is scaled.
+        """
+        scaled = zip(self.all_model_variables, self.estimator.etas(), strict=True)
+        return [eta for variable, eta in scaled if variable.trainable]
+
+    def build_estimator(self, context_size: int | None, seed: int | None = None) -> None:
+        """Creates the estimator that the stochastic layers name, with its variables; all state exists from then on.
+
+        Args:
+            context_size: length of one example's `baseline_context`; None for no baseline.
+            seed: integer for the estimator's initial weights; None draws one.
+
+        Raises:
+            ValueError: if the model has no stochastic layer, or its layers name different estimators.
+        """
+        layers = self.stochastic_layers
+        if not layers:
+            raise ValueError(
+                f"Model {self.name!r} has no stochastic layer. Add one, such as rebar_tf.layers.StochasticBinary, or "
+                "use keras.Model."
+            )
+        if any(layer.estimator_config != layers[0].estimator_config for layer in layers):
+            found = ", ".join(f"{layer.name}: {layer.make_estimator().estimator_name}" for layer in layers)
+            raise ValueError(
+                "All stochastic layers of a model must name the same estimator with the same options. "
+                f"Received: {found}"
+            )
+        variables = self.all_model_variables
+        estimator = layers[0].make_estimator()
+        estimator.build_control(
+            ControlSpec(
+                variable_shapes=tuple(tuple(variable.shape) for variable in variables),
+                layer_shapes=tuple(layer.sample_shape for layer in layers),
+                families=tuple(layer.family for layer in layers),
+                context_size=context_size,
+                seed=seed,
+            )
+        )
+        for i, layer in enumerate(layers):
+            layer.index = i
+        gradient_variance = LogGradientVariance()
+        gradient_variance.build_moments(variables)
+        locked = self._tracker.locked  # Keras closes a built model to new state
+        self._tracker.unlock()
+        self.estimator, self.gradient_variance = estimator, gradient_variance
+        if locked:
+            self._tracker.lock()
+
+    def _build_from(self, x: Any) -> None:
+        """Builds the model and its estimator at the first batch, for a subclassed model that was not built before."""
+        if self.estimator is not None:
+            return
+        with tf.init_scope():
+            example = keras.tree.map_structure(lambda part: tf.zeros([1, *part.shape[1:]], part.dtype), x)
+            if not self.built:
+                self(example)
+            self.build_estimator(self.baseline_context(example).shape[-1])
+
+    def estimate_gradients(
+        self, x: Any, y: Any = None, sample_weight: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
+        """One estimate of the gradient of the expected objective, at fresh samples.
+
+        For model variables `g_k = f_k + eta_k h_k`: the plain estimate and the control variate, each a vector-Jacobian
+        product of the layer's cotangents. For control variables the gradient of what trains them: the variance
+        objective `mean g^2`, or the baseline's squared error.
+
+        Args:
+            x: a batch of inputs.
+            y: a batch of targets.
+            sample_weight: `[batch]`, a weight for each example.
+
+        Returns:
+            `(loss, gradients)`: the objective's batch mean at hard samples, float32 scalar; and one gradient for each
+            of `model.trainable_variables`, in that order, None where the objective does not depend on the variable.
+
+        Raises:
+            ValueError: if the objective is not `[batch]`, or has no derivative that the estimator needs.
+
+        Example:
+        >>> import keras, numpy as np, rebar_tf as rt
+        >>> x = keras.Input((4,))
+        >>> b = rt.layers.StochasticBinary(estimator="rebar")(keras.layers.Dense(3)(x))
+        >>> model = rt.StochasticModel(x, keras.layers.Dense(4)(b))
+        >>> model.compile(optimizer=rt.optimizers.Adam(3e-4), loss="mse")
+        >>> loss, gradients = model.estimate_gradients(np.ones([2, 4]), np.ones([2, 4]))
+        >>> len(gradients) == len(model.trainable_variables)
+        True
+        """
+        self._build_from(x)
+        estimate = estimate_step(self, x, y, sample_weight)
+        return estimate.loss, estimate.gradients
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step of `fit`."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._build_from(x)
+        estimate = estimate_step(self, x, y, sample_weight)
+        # A loss-scaling optimizer divides by its scale: hand it what it expects.
+        scaled = [g if g is None else self.optimizer.scale_loss(g) for g in estimate.gradients]
+        self.optimizer.apply_gradients(zip(scaled, self.trainable_variables, strict=True))
+        self.update_gradient_variance(estimate.model_gradients)
+        logs = self._update_metrics(estimate.loss, x, y, estimate.y_pred, sample_weight)
+        return {**logs, **self.estimator.diagnostics()}
+
+    def update_gradient_variance(self, gradients: list[tf.Tensor | None]) -> None:
+        """Takes one step's gradients, aligned with `model_variables`, into the moments; a frozen variable's is 0."""
+        found = iter(gradients)
+        self.gradient_variance.update_state([next(found) if v.trainable else None for v in self.all_model_variables])
+
+    def read_logs(self) -> dict[str, tf.Tensor]:
+        return {**self.get_metrics_result(), **self.estimator.diagnostics()}
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """One step of `evaluate`: the objective at hard samples, drawn from a stream of its own."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._build_from(x)
+        step = self.estimator.evaluation_step.value.assign_add(1)
+        with HardSampler(step, stream=_EVALUATION_STREAM):
+            objective = BatchObjective(self, x, y, sample_weight)
+            loss = tf.reduce_mean(objective()) + add_losses(self.losses)
+        logs = self._update_metrics(loss, x, y, objective.y_pred, sample_weight)
+        logs.pop(self.gradient_variance.name, None)
+        return logs
+
+    def bound(self, x: Any, y: Any = None, num_samples: int = 100, seed: int = 0) -> np.ndarray:
+        """`[examples]` multi-sample bound in nats; see `rebar_tf.training.multi_sample_bound`."""
+        return multi_sample_bound(self, x, y, num_samples, seed)
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Saves the running mean of the loss too, which Keras leaves out.
+
+        A report goes on where a checkpoint cut it.
+        """
+        super().save_own_variables(store)
+        for i, variable in enumerate(self._loss_variables()):
+            store[f"{_LOSS_KEY}{i}"] = variable
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        keys = list(store.keys())  # Keras's stores have `keys`, but cannot be iterated
+        super().load_own_variables({key: store[key] for key in keys if not key.startswith(_LOSS_KEY)})
+        for i, variable in enumerate(self._loss_variables()):
+            if f"{_LOSS_KEY}{i}" in keys:
+                variable.assign(store[f"{_LOSS_KEY}{i}"])
+
+    def _loss_variables(self) -> list[keras.Variable]:
+        return self._loss_tracker.variables if self.compiled and self._loss_tracker is not None else []
+
+    def _update_metrics(
+        self, loss: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: tf.Tensor | None
+    ) -> dict[str, Any]:
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+@keras.saving.register_keras_serializable("rebar_tf")
+class StochasticModel(StochasticTraining, keras.Model):
+    """A functional Keras model whose stochastic layers train: `StochasticModel(inputs, outputs)`.
+
+    Everything but the gradient is Keras: compile it with a loss and an optimizer, call `fit`, `evaluate`, `predict`,
+    save and load it. Its metrics see hard samples only. For a subclassed model derive from
+    `rebar_tf.training.StochasticTraining` and `keras.Model`.
+
+    Args:
+        inputs: a `keras.Input` or a structure of them.
+        outputs: the tensors computed from them.
+
+    Raises:
+        ValueError: if no layer is stochastic, or the stochastic layers name different estimators.
+
+    Example:
+    >>> import keras, rebar_tf as rt
+    >>> x = keras.Input((784,))
+    >>> h = keras.layers.Dense(200)(x)
+    >>> b = rt.layers.StochasticBinary(estimator="rebar")(h)
+    >>> model = rt.StochasticModel(x, keras.layers.Dense(784)(b))
+    >>> model.compile(optimizer=rt.optimizers.Adam(3e-4), loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs)]
+        known = all(None not in shape for shape in shapes)
+        self.build_estimator(sum(map(math.prod, shapes)) if known else None)
+
+
+def without(items: list[Any], others: list[Any]) -> list[Any]:
+    """The items, each once, that are none of the others. Variables and layers are told apart by what they are."""
+    chosen, seen = [], {id(other) for other in others}
+    for item in items:
+        if id(item) not in seen:
+            chosen.append(item)
+            seen.add(id(item))
+    return chosen

@@ -1,0 +1,168 @@
+"""Many training steps in one compiled program, with Keras's `fit` still in charge between programs.
+
+Keras launches one compiled program for each step, also with `steps_per_execution`: reading and writing every variable
+through the runtime costs as much as a small step. Here the batches of an execution are stacked first, and one XLA
+program loops over them. A dataset can stack them itself, in the background; from any other source, such as Keras's own
+dataset over arrays, they are taken one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+if TYPE_CHECKING:
+
+    class _MixedInto(keras.Model):
+        """What the mixin is mixed into."""
+
+        train_function: Any
+else:
+    _MixedInto = object
+
+Logs = dict[str, tf.Tensor]
+
+
+class MultiStepTraining(_MixedInto):
+    """Gives a Keras model that trains under XLA one program for `steps_per_execution` steps.
+
+    Derive from this and `keras.Model`. Programs are compiled where XLA is asked for and there is no distribution
+    strategy; everywhere else Keras's own way is taken.
+    """
+
+    _stacked_spec = None  # of the dataset that the running `fit` reads several steps at a time
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Keras's `fit`.
+
+        A `tf.data.Dataset` whose batches have one fixed size is read several steps at a time, beside the training, if
+        `steps_per_epoch` is given and `steps_per_execution` divides it.
+        """
+        self._stacked_spec = None
+        steps, steps_per_epoch = self.steps_per_execution, kwargs.get("steps_per_epoch")
+        whole = steps_per_epoch is not None and steps_per_epoch % steps == 0
+        if whole and self.runs_many_steps() and isinstance(x, tf.data.Dataset) and has_one_size(x):
+            x = x.batch(steps).prefetch(1)
+            self._stacked_spec = x.element_spec
+        return super().fit(x, *args, **kwargs)
+
+    def runs_many_steps(self) -> bool:
+        """Whether an execution is one XLA program of several steps."""
+        several = self.jit_compile and not self.run_eagerly and self.steps_per_execution > 1
+        return several and not tf.distribute.has_strategy()
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Keras's, or one program of `steps_per_execution` steps where XLA is asked for."""
+        if self.train_function is not None and not force:
+            return
+        if not self.runs_many_steps():
+            super().make_train_function(force)
+            return
+
+        def is_stacked(iterator: tf.data.Iterator) -> bool:
+            return iterator.element_spec == self._stacked_spec
+
+        self.train_function = multi_step_function(self.train_step, self.read_logs, self.steps_per_execution, is_stacked)
+
+    def read_logs(self) -> Logs:
+        """The logs after a program, computed from the model's state at its end."""
+        return self.get_metrics_result()
+
+
+def has_one_size(dataset: tf.data.Dataset) -> bool:
+    """Whether all batches of a dataset are known to have the same shape."""
+    return all(part.shape.is_fully_defined() for part in tf.nest.flatten(dataset.element_spec))
+
+
+def multi_step_function(
+    train_step: Callable[[Any], Logs],
+    read_logs: Callable[[], Logs],
+    steps: int,
+    is_stacked: Callable[[tf.data.Iterator], bool],
+) -> Any:
+    """What `make_train_function` returns: takes Keras's data iterator, trains up to `steps` steps, returns the logs.
+
+    Args:
+        train_step: one step on one batch; what it returns is left to `read_logs`.
+        read_logs: the logs after a step, computed from the model's state.
+        steps: of one program.
+        is_stacked: whether an element of an iterator is `steps` batches, or one.
+
+    Returns:
+        A function that raises StopIteration when the iterator has no batch left.
+    """
+
+    @tf.function(jit_compile=True)
+    def train(batches: Any, count: tf.Tensor) -> Logs:
+        def one_step(i: tf.Tensor) -> tuple[tf.Tensor]:
+            train_step(tf.nest.map_structure(lambda part: part[i], batches))
+            return (i + 1,)
+
+        tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)])
+        return read_logs()
+
+    @tf.function
+    def gather(iterator: tf.data.Iterator) -> tuple:
+        return _gather(iterator, steps)
+
+    def function(iterator: tf.data.Iterator) -> Logs:
+        if is_stacked(iterator):
+            batches = next(iterator)
+            return train(batches, tf.constant(len(tf.nest.flatten(batches)[0])))
+        batches, count, rest, has_rest = gather(iterator)
+        if count == 0:
+            raise StopIteration
+        logs = train(batches, count)
+        if has_rest:
+            logs = train(tf.nest.map_structure(lambda part: part[tf.newaxis], rest), tf.constant(1))
+        return logs
+
+    vars(function)["program"] = train  # for profiles and benchmarks: takes stacked batches and their count
+    return function
+
+
+def _gather(iterator: tf.data.Iterator, steps: int) -> tuple:
+    """Up to `steps` batches of the size of the first one, stacked, and the odd-sized one that ends an epoch.
+
+    Returns:
+        `(batches, count, rest, has_rest)`. `batches` always holds `steps` batches, so that one program fits them all;
+        the first `count` of them count.
+    """
+    spec = tf.nest.flatten(iterator.element_spec)
+    arrays = [tf.TensorArray(part.dtype, steps, element_shape=part.shape, clear_after_read=False) for part in spec]
+
+    def body(i: tf.Tensor, more: tf.Tensor, odd: tf.Tensor, rows: tf.Tensor, *arrays: tf.TensorArray) -> tuple:
+        batch = iterator.get_next_as_optional()
+
+        def take() -> tuple:
+            parts = tf.nest.flatten(batch.get_value())
+            size = tf.shape(parts[0])[0]
+            differs = tf.logical_and(i > 0, size != rows)
+            written = [array.write(i, part) for array, part in zip(arrays, parts, strict=True)]
+            return i + 1, tf.logical_not(differs), differs, tf.where(i > 0, rows, size), *written
+
+        def stop() -> tuple:
+            return i, tf.constant(False), odd, rows, *arrays
+
+        return tf.cond(batch.has_value(), take, stop)
+
+    start = [tf.constant(0), tf.constant(True), tf.constant(False), tf.constant(0), *arrays]
+    i, _, odd, _, *arrays = tf.while_loop(
+        lambda i, more, *_: tf.logical_and(more, i < steps), body, start, parallel_iterations=1
+    )
+    count = i - tf.cast(odd, tf.int32)
+    places = tf.minimum(tf.range(steps), tf.maximum(count - 1, 0))
+
+    def stack() -> tuple:
+        return tuple(array.gather(places) for array in arrays), tuple(array.read(i - 1) for array in arrays)
+
+    def nothing() -> tuple:
+        empty = tuple(tf.zeros([0] * (len(part.shape) + 1), part.dtype) for part in spec)
+        return empty, tuple(tf.zeros([0] * len(part.shape), part.dtype) for part in spec)
+
+    batches, rest = tf.cond(count > 0, stack, nothing)
+    batches, rest = (tf.nest.pack_sequence_as(iterator.element_spec, list(parts)) for parts in (batches, rest))
+    return batches, count, rest, odd

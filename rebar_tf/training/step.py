@@ -1,0 +1,76 @@
+"""One step: the estimate of the gradient of every variable that is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from rebar_tf.training.factored_dense import record_products
+from rebar_tf.training.gradients import add_gradients, combine, mean_square_gradient
+from rebar_tf.training.objective import BatchObjective, add_losses
+
+if TYPE_CHECKING:
+    from rebar_tf.training.model import StochasticTraining
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepEstimate:
+    """What one estimate gives a step.
+
+    Attributes:
+        loss: scalar, the objective's batch mean at hard samples, with the losses that layers add.
+        y_pred: the model's outputs in the hard pass.
+        model_gradients: aligned with `model.model_variables`; None where the objective does not depend on a variable.
+        control_gradients: aligned with `model.control_variables` likewise.
+    """
+
+    loss: tf.Tensor
+    y_pred: Any
+    model_gradients: list[tf.Tensor | None]
+    control_gradients: list[tf.Tensor | None]
+
+    @property
+    def gradients(self) -> list[tf.Tensor | None]:
+        """Aligned with `model.trainable_variables`."""
+        return [*self.model_gradients, *self.control_gradients]
+
+
+def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.Tensor | None) -> StepEstimate:
+    """Runs the passes of the model's estimator at fresh samples, and differentiates.
+
+    For model variables `g_k = f_k + eta_k h_k`: the plain estimate and the control variate, each a vector-Jacobian
+    product of the layer's cotangents. For control variables the gradient of what trains them: the variance objective
+    `mean g^2`, the baseline's squared error, or both.
+
+    Args:
+        model: with its estimator.
+        x: a batch of inputs.
+        y: a batch of targets.
+        sample_weight: `[batch]`, or None.
+    """
+    variables, estimator = model.model_variables, model.estimator
+    control = [variable.value for variable in model.control_variables]
+    objective = BatchObjective(model, x, y, sample_weight)
+    step = estimator.step.value.assign_add(1)
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as control_tape:
+        control_tape.watch(control)
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch([variable.value for variable in variables])
+            with record_products(tape) as products:
+                estimate = estimator.estimate(objective, step, model.baseline_context(x, y))
+            added_loss = add_losses(model.losses)
+            etas = model.etas() if estimate.variate else [None] * len(variables)
+            gradients = combine(tape, variables, etas, estimate, added_loss, products)
+    control_gradients: list[tf.Tensor | None] = [None] * len(control)
+    if estimate.control_loss is not None:
+        control_gradients = control_tape.gradient(estimate.control_loss, control)
+    if estimator.minimizes_variance:
+        control_gradients = add_gradients(control_gradients, mean_square_gradient(control_tape, gradients, control))
+    return StepEstimate(
+        loss=tf.reduce_mean(estimate.value) + added_loss,
+        y_pred=objective.y_pred,
+        model_gradients=[gradient and gradient.value for gradient in gradients],
+        control_gradients=control_gradients,
+    )

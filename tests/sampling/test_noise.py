@@ -1,0 +1,52 @@
+"""The counter-based generator: uniform, independent, the same everywhere."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from rebar_tf.sampling.noise import uniform
+
+FALSE_ALARM = 1e-6
+
+
+def test_numbers_are_uniform():
+    u = uniform([1_000_000], 3, 1).numpy()
+    assert 0.0 < u.min() < 1e-5
+    assert 1.0 - 1e-5 < u.max() < 1.0
+    assert scipy.stats.kstest(u, "uniform").pvalue > FALSE_ALARM
+
+
+def test_one_minus_u_is_exact_and_symmetric():
+    u = uniform([1000], 0, 0).numpy()
+    assert np.array_equal(1.0 - (1.0 - u), u)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [dict(step=4, key=(1, 0)), dict(step=3, key=(1, 1)), dict(step=3, key=(2, 0)), dict(step=3, key=(0, 1))],
+    ids=["step", "second key", "first key", "keys swapped"],
+)
+def test_streams_are_uncorrelated(other):
+    n = 200_000
+    u, w = uniform([n], 3, 1, 0).numpy(), uniform([n], other["step"], *other["key"]).numpy()
+    bound = scipy.stats.norm.isf(FALSE_ALARM / 2) / np.sqrt(n)
+    assert abs(np.corrcoef(u, w)[0, 1]) < bound
+    assert abs(np.corrcoef(u[1:], u[:-1])[0, 1]) < bound
+
+
+def test_pairs_fill_the_square_evenly():
+    u = uniform([400_000], 5, 9).numpy().reshape(-1, 2)
+    counts, _, _ = np.histogram2d(u[:, 0], u[:, 1], bins=32, range=[[0, 1], [0, 1]])
+    assert scipy.stats.chisquare(counts.ravel()).pvalue > FALSE_ALARM
+
+
+def test_eager_graph_and_xla_draw_the_same_numbers():
+    eager = uniform([24, 20], tf.constant(7, tf.int64), 5, 6)
+    for jit_compile in (False, True):
+        compiled = tf.function(lambda step: uniform([24, 20], step, 5, 6), jit_compile=jit_compile)
+        assert np.array_equal(compiled(tf.constant(7, tf.int64)), eager)
+
+
+def test_shape_may_be_a_tensor():
+    assert np.array_equal(uniform(tf.constant([2, 3]), 1, 2), uniform([2, 3], 1, 2))
