@@ -1,0 +1,38 @@
+"""Reports that a checkpoint cut in two."""
+
+from __future__ import annotations
+
+import keras
+
+from rebar_tf.callbacks.reports import Logs, global_step
+
+
+class ContinueReport(keras.callbacks.Callback):
+    """Lets a report that a checkpoint cut in two go on, as if training had not stopped.
+
+    `fit` starts every epoch with fresh averages. Where training goes on within a report, this puts back those
+    that the checkpoint brought, so that the report is the one of all its steps.
+
+    Args:
+        every: steps of a report.
+
+    Example:
+    >>> import rebar_tf as rt
+    >>> callback = rt.callbacks.ContinueReport(every=500)
+    """
+
+    def __init__(self, every: int):
+        super().__init__()
+        self.every = every
+        self._averages = []
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        if global_step(self.model) % self.every:
+            self._averages = [v.numpy() for metric in self.model.metrics for v in metric.variables]
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        if self._averages:
+            variables = [v for metric in self.model.metrics for v in metric.variables]
+            for variable, value in zip(variables, self._averages, strict=True):
+                variable.assign(value)
+        self._averages = []
