@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.arguments import is_integer
 from rebar_tf.sampling import HardSampler
+from rebar_tf.validation import is_integer
 
 if TYPE_CHECKING:  # it imports this module
     from rebar_tf.models.training import StochasticTraining

@@ -5,7 +5,7 @@ from rebar_tf.datasets.binarization import binarize
 from rebar_tf.datasets.dataset import Dataset
 from rebar_tf.datasets.errors import DatasetUnavailableError
 from rebar_tf.datasets.loading import load, names
-from rebar_tf.datasets.validation import validate_images
+from rebar_tf.validation import validate_images
 
 __all__ = [
     "Dataset",

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from rebar_tf.datasets.dataset import is_binary
-from rebar_tf.datasets.validation import check_images
+from rebar_tf.validation import check_images, is_integer
 
 # Sets the noise of the pixels apart from the noise of a model that is keyed by the same seed and step.
 _PIXEL_STREAM = 0x70697865
@@ -95,11 +95,11 @@ def _draw(probabilities: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
 
 
 def _check_arguments(num_images: int, batch_size: int, seed: int, start_step: int) -> None:
-    if not (isinstance(batch_size, (int, np.integer)) and 1 <= batch_size <= num_images):
+    if not (is_integer(batch_size, least=1) and batch_size <= num_images):
         raise ValueError(
             f"batch_size must be an int from 1 to the number of images, {num_images}. "
             f"Received: batch_size={batch_size!r}"
         )
     for name, value in (("seed", seed), ("start_step", start_step)):
-        if not (isinstance(value, (int, np.integer)) and 0 <= value < 2**63):
+        if not (is_integer(value, least=0) and value < 2**63):
             raise ValueError(f"{name} must be an int that is not negative. Received: {name}={value!r}")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rebar_tf.datasets.validation import validate_images
+from rebar_tf.validation import validate_images
 
 BINARIZATIONS = ("fixed", "dynamic")
 

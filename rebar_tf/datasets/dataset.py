@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from rebar_tf.datasets.binarization import check_binarization
-from rebar_tf.datasets.validation import check_images
+from rebar_tf.validation import check_images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,10 +8,11 @@ import numpy as np
 
 from rebar_tf.datasets.binarization import check_binarization, split_pixels
 from rebar_tf.datasets.dataset import Dataset
-from rebar_tf.datasets.larochelle import mnist_larochelle_splits
-from rebar_tf.datasets.mnist import mnist_pixels
-from rebar_tf.datasets.mnist_5k import mnist_5k_pixels
-from rebar_tf.datasets.omniglot import omniglot_burda_splits, omniglot_pixels
+from rebar_tf.datasets.sources.larochelle import mnist_larochelle_splits
+from rebar_tf.datasets.sources.mnist import mnist_pixels
+from rebar_tf.datasets.sources.mnist_5k import mnist_5k_pixels
+from rebar_tf.datasets.sources.omniglot import omniglot_burda_splits, omniglot_pixels
+from rebar_tf.validation import is_integer
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray]
 DataDir = str | os.PathLike | None
@@ -126,7 +127,7 @@ def _check_arguments(name: str, data_dir: DataDir, binarization: str, binarizati
 
 
 def _check_seed(seed: int | None) -> None:
-    if not (seed is None or (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**32)):
+    if not (seed is None or (is_integer(seed, least=0) and seed < 2**32)):
         raise ValueError(
             f"binarization_seed must be an int in [0, 2**32), or None for the dataset's own. "
             f"Received: binarization_seed={seed!r}"

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.arguments import is_integer
 from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective
 from rebar_tf.reparameterization import per_unit
 from rebar_tf.sampling import HardSampler, Site
+from rebar_tf.validation import is_integer
 
 
 class MultiSampleEstimator(Estimator):

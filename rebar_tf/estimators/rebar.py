@@ -7,13 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar_tf.arguments import is_integer
 from rebar_tf.control_network import ControlNetwork
 from rebar_tf.estimators.base import BaselineEstimator, ControlSpec, Estimate, Objective, evaluate
 from rebar_tf.estimators.scales import ScaledEstimator
 from rebar_tf.estimators.temperature import LearnedTemperatureEstimator
 from rebar_tf.reparameterization import per_unit
 from rebar_tf.sampling import HardSampler, Site
+from rebar_tf.validation import is_integer
 
 RULES = ("n_pass", "coupled", "hybrid", "q_function")
 

@@ -8,10 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rebar_tf.arguments import is_positive
 from rebar_tf.estimators.base import ControlSpec, Estimator
 from rebar_tf.reparameterization import check_relaxation
 from rebar_tf.sampling import HardSampler, RelaxedSampler, Site
+from rebar_tf.validation import is_positive
 
 
 class RelaxingEstimator(Estimator):

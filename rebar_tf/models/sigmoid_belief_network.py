@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf import sampling
-from rebar_tf.datasets.validation import validate_images
 from rebar_tf.estimators import Estimator
 from rebar_tf.layers.stochastic import StochasticBinary
 from rebar_tf.models.segments import (
@@ -24,6 +23,7 @@ from rebar_tf.models.segments import (
 )
 from rebar_tf.models.training import StochasticTraining
 from rebar_tf.reparameterization import Bernoulli
+from rebar_tf.validation import validate_images
 
 if TYPE_CHECKING:  # see `_bernoulli`
     import tensorflow_probability as tfp

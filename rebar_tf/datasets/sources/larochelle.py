@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from rebar_tf.datasets.errors import DatasetUnavailableError
-from rebar_tf.datasets.raw_files import find_folder
+from rebar_tf.datasets.sources.raw_files import find_folder
 
 _COUNTS = {"train": 50_000, "valid": 10_000, "test": 10_000}
 FILES = {split: f"binarized_mnist_{split}.amat" for split in _COUNTS}

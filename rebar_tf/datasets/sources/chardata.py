@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rebar_tf.datasets.validation import check_images
+from rebar_tf.validation import check_images
 
 _KEYS = {"train": "data", "test": "testdata"}
 _NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}

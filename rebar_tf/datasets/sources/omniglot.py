@@ -30,7 +30,7 @@ def omniglot_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.
         OSError: If the prepared copy cannot be written.
         DatasetUnavailableError: If there is nothing on disk and the download fails.
     """
-    from rebar_tf.datasets import builders  # imported here: it imports tensorflow-datasets
+    from rebar_tf.datasets.sources import builders  # imported here: it imports tensorflow-datasets
 
     ways_out = "--dataset=mnist_5k, which needs no download"
     images = builders.load_images(builders.Omniglot28x28, "omniglot", data_dir, ways_out)
@@ -60,7 +60,7 @@ def omniglot_burda_splits(
         OSError: If the prepared copy cannot be written.
         DatasetUnavailableError: If there is nothing on disk and the download fails.
     """
-    from rebar_tf.datasets import builders  # imported here: it imports tensorflow-datasets
+    from rebar_tf.datasets.sources import builders  # imported here: it imports tensorflow-datasets
 
     ways_out = "--dataset=omniglot, the original drawings, whose bounds cannot be compared with Burda's"
     images = builders.load_images(builders.OmniglotBurda, "omniglot_burda", data_dir, ways_out)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from rebar_tf.datasets.drawings import shrink
+from rebar_tf.datasets.sources.drawings import shrink
 
 _DRAWERS = 20  # each character was drawn once by each of 20 people
 

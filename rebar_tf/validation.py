@@ -1,7 +1,56 @@
-"""The one check that all images go through, the library's own and the users'."""
+"""What an argument may be: numbers, Python's and NumPy's alike, and matrices of images."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+
+def is_integer(value: Any, least: int) -> bool:
+    """Whether `value` is an integer of `least` or more, Python's or NumPy's; a bool is none.
+
+    Example:
+    >>> import numpy as np
+    >>> from rebar_tf.validation import is_integer
+    >>> is_integer(np.int32(4), least=2), is_integer(4.0, least=2), is_integer(True, least=1)
+    (True, False, False)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def check_integer(name: str, value: Any, least: int) -> None:
+    """Raise a ValueError that names the argument unless `value` is an integer of `least` or more.
+
+    Args:
+        name: The argument's name.
+        value: What was passed.
+        least: The smallest value that is allowed.
+
+    Raises:
+        ValueError: As `is_integer` decides.
+
+    Example:
+    >>> from rebar_tf.validation import check_integer
+    >>> check_integer("num_layers", 2, least=1)
+    """
+    if not is_integer(value, least):
+        raise ValueError(f"`{name}` must be an integer of {least} or more. Received: {name}={value!r}")
+
+
+def is_positive(value: Any) -> bool:
+    """Whether `value` is a finite number above 0, Python's or NumPy's; a bool is none.
+
+    Example:
+    >>> import numpy as np
+    >>> from rebar_tf.validation import is_positive
+    >>> is_positive(np.float32(0.5)), is_positive(0), is_positive(float("inf"))
+    (True, False, False)
+    """
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0.0 < float(value) < math.inf
 
 
 def validate_images(images: npt.ArrayLike, name: str = "images", units: int | None = 784) -> np.ndarray:

@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from rebar_tf.datasets import chardata, raw_files, tfds_omniglot
-from rebar_tf.datasets.drawings import read_drawings
 from rebar_tf.datasets.errors import DatasetUnavailableError
+from rebar_tf.datasets.sources import chardata, raw_files, tfds_omniglot
+from rebar_tf.datasets.sources.drawings import read_drawings
 
 _READ_AT_ONCE = 4096
 

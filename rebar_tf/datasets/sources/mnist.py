@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rebar_tf.datasets.errors import DatasetUnavailableError
-from rebar_tf.datasets.idx import read_idx_images
-from rebar_tf.datasets.raw_files import find_folder, probe
+from rebar_tf.datasets.sources.idx import read_idx_images
+from rebar_tf.datasets.sources.raw_files import find_folder, probe
 
 if TYPE_CHECKING:  # imported only where the raw files are missing
     import tensorflow_datasets as tfds
