@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 
 from rebar_tf.callbacks.reports import Logs, global_step
 
@@ -24,7 +25,7 @@ class ContinueReport(keras.callbacks.Callback):
     def __init__(self, every: int):
         super().__init__()
         self.every = every
-        self._averages = []
+        self._averages: list[np.ndarray] = []
 
     def on_train_begin(self, logs: Logs = None) -> None:
         if global_step(self.model) % self.every:

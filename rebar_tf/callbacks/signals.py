@@ -37,15 +37,15 @@ class StopOnSignal(keras.callbacks.Callback):
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self._received = None
+        self._received: int | None = None
 
     def __enter__(self) -> StopOnSignal:
         self._old = {signum: signal.signal(signum, self._receive) for signum in self.SIGNALS}
         return self
 
-    def __exit__(self, exception_type: type[BaseException] | None, *exception) -> None:
+    def __exit__(self, exception_type: type[BaseException] | None, *exception: object) -> None:
         for signum, handler in self._old.items():
             signal.signal(signum, handler)
         if exception_type is None:

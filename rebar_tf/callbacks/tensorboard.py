@@ -26,7 +26,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
     def __init__(self, log_dir: str | os.PathLike):
         super().__init__()
         self.log_dir = os.fspath(log_dir)
-        self._writer = None
+        self._writer: tf.summary.SummaryWriter | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if self._writer is None:

@@ -24,11 +24,13 @@ class _Source:
 
     Attributes:
         splits: From data_dir, binarization and seed to training, validation and test split.
-        seed: The seed of the fixed draw unless another is given; None if the images are binary by themselves.
+        seed: The seed of the fixed draw unless another is given.
+        binary: Whether the images are binary in their files, so that nothing is drawn.
     """
 
-    splits: Callable[[DataDir, str, int | None], Splits]
-    seed: int | None = 0
+    splits: Callable[[DataDir, str, int], Splits]
+    seed: int = 0
+    binary: bool = False
 
 
 def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, int], Splits]:
@@ -36,9 +38,10 @@ def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, i
 
     def splits(data_dir: DataDir, binarization: str, seed: int) -> Splits:
         pixels = dict(enumerate(read(data_dir)))
-        streams = (seed, (seed, 1), (seed, 2))
+        streams: tuple[int | tuple[int, ...], ...] = (seed, (seed, 1), (seed, 2))
         # Popped, so that the pixels of a split are gone before the next one is made.
-        return tuple(split_pixels(pixels.pop(i), binarization, stream) for i, stream in enumerate(streams))
+        train, valid, test = (split_pixels(pixels.pop(i), binarization, stream) for i, stream in enumerate(streams))
+        return train, valid, test
 
     return splits
 
@@ -46,7 +49,7 @@ def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, i
 _SOURCES = {
     "mnist": _Source(_drawn_apart(mnist_pixels)),
     "mnist_5k": _Source(_drawn_apart(lambda data_dir: mnist_5k_pixels())),
-    "mnist_larochelle": _Source(lambda data_dir, binarization, seed: mnist_larochelle_splits(data_dir), seed=None),
+    "mnist_larochelle": _Source(lambda data_dir, binarization, seed: mnist_larochelle_splits(data_dir), binary=True),
     "omniglot": _Source(_drawn_apart(omniglot_pixels)),
     "omniglot_burda": _Source(omniglot_burda_splits, seed=5),  # the seed of the authors' code
 }
@@ -111,7 +114,8 @@ def load(
     source = _SOURCES[name]
     seed = source.seed if binarization_seed is None else binarization_seed
     splits = dict(zip(("train", "valid", "test"), source.splits(data_dir, binarization, seed), strict=True))
-    return Dataset(name, **splits, binarization=binarization, binarization_seed=seed)
+    drawn_with = None if source.binary else seed
+    return Dataset(name, **splits, binarization=binarization, binarization_seed=drawn_with)
 
 
 def _check_arguments(name: str, data_dir: DataDir, binarization: str, binarization_seed: int | None) -> None:
@@ -122,7 +126,7 @@ def _check_arguments(name: str, data_dir: DataDir, binarization: str, binarizati
         raise ValueError(f"data_dir must be an existing folder. Received: data_dir={str(data_dir)!r}")
     check_binarization(binarization)
     _check_seed(binarization_seed)
-    if _SOURCES[name].seed is None:
+    if _SOURCES[name].binary:
         _check_is_not_drawn(name, binarization, binarization_seed)
 
 

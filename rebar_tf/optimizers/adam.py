@@ -46,7 +46,7 @@ class Adam(keras.optimizers.Adam):
         epsilon: float = 1e-8,
         groups: dict[str, float] | None = None,
         name: str = "adam",
-        **kwargs,
+        **kwargs: Any,
     ):
         if isinstance(learning_rate, (int, float)) and not 0.0 < learning_rate < math.inf:
             raise ValueError(f"`learning_rate` must be a positive number. Received: learning_rate={learning_rate!r}")

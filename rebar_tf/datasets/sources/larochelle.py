@@ -36,7 +36,8 @@ def mnist_larochelle_splits(data_dir: str | os.PathLike | None) -> tuple[np.ndar
             f"dataset 'mnist_larochelle' is not available: {place}, and it is not downloaded. Use --data_dir=DIR with "
             f"DIR/mnist/binarized_mnist_{{train,valid,test}}.amat, from {_URL}, or --dataset=mnist_5k, which needs none"
         )
-    return tuple(read_amat(folder / FILES[split], count) for split, count in _COUNTS.items())
+    train, valid, test = (read_amat(folder / FILES[split], count) for split, count in _COUNTS.items())
+    return train, valid, test
 
 
 def read_amat(path: pathlib.Path, count: int) -> np.ndarray:
