@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 
 def is_integer(value: Any, least: int) -> bool:
-    """Whether `value` is an integer of `least` or more, Python's or NumPy's; a bool is none.
+    """Whether `value` is an integer of `least` or more, Python's or NumPy's; a bool is not.
 
     Example:
     >>> import numpy as np
@@ -42,7 +42,7 @@ def check_integer(name: str, value: Any, least: int) -> None:
 
 
 def is_positive(value: Any) -> bool:
-    """Whether `value` is a finite number above 0, Python's or NumPy's; a bool is none.
+    """Whether `value` is a finite number above 0, Python's or NumPy's; a bool is not.
 
     Example:
     >>> import numpy as np
@@ -58,8 +58,8 @@ def validate_images(images: npt.ArrayLike, name: str = "images", units: int | No
 
     Args:
         images: `[n, units]`, boolean, integer or floating, every value in [0, 1].
-        name: What the caller calls the array; the errors use it.
-        units: The number of pixels of an image; None takes any.
+        name: The name of the argument, for errors.
+        units: The number of pixels of an image; None allows any.
 
     Returns:
         `[n, units]`, float32; the array itself, not a copy, where it already is float32.
@@ -80,8 +80,8 @@ def check_images(images: npt.ArrayLike, name: str, units: int | None) -> np.ndar
 
     Args:
         images: `[n, units]`, boolean, integer or floating, every value in [0, 1].
-        name: What the caller calls the array; the errors use it.
-        units: The number of pixels of an image; None takes any.
+        name: The name of the argument, for errors.
+        units: The number of pixels of an image; None allows any.
 
     Returns:
         `[n, units]`, the array itself where it is one.

@@ -1,12 +1,11 @@
 """Keras callbacks that watch and save the training of a model with stochastic layers.
 
 One epoch of `fit` is one report: with `steps_per_epoch=500` a line, a TensorBoard point and a row of the
-curve appear every 500 steps. The step of a report is the optimizer's, so curves go on where they stopped when
-training is resumed.
+curve appear every 500 steps. The step of a report is the optimizer's, so resumed training continues the curves.
 
 A report is a dictionary of floats: `bound` (the negative of the loss, in nats for a belief network),
-`log_grad_variance`, what the estimator's `diagnostics` say (`temperature`), and what earlier callbacks of the
-list put into the logs (`valid_bound`, `steps_per_second`).
+`log_grad_variance`, the estimator's `diagnostics` (`temperature`), and what earlier callbacks of the list added
+to the logs (`valid_bound`, `steps_per_second`).
 """
 
 from rebar_tf.callbacks.checkpoint import Checkpoint

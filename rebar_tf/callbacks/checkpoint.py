@@ -13,11 +13,10 @@ from rebar_tf.callbacks.reports import Logs
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves the whole model every few minutes and at the end; a file that was written whole is always there.
+    """Saves the whole model every few minutes and at the end, so that there is always a complete file.
 
-    `keras.models.load_model(path)` brings back weights, estimator, optimizer, step counters and the averages
-    of the current report; training that goes on from there with the data of the step repeats the one that
-    never stopped.
+    `keras.models.load_model(path)` restores weights, estimator, optimizer, step counters and the averages of the
+    current report. Training resumes from there bit-exactly if it gets the batches that follow.
 
     Args:
         path: of the file, ending in `.keras`.
@@ -37,8 +36,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._time = time.monotonic()
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
-        # Between two programs, and after the reports of the steps done: not at a batch's end, where the
-        # report of an epoch that ends there is not yet written.
+        # Between two programs, after all reports so far. At a batch's end the report of an epoch that ends there
+        # is not written yet.
         if time.monotonic() - self._time >= 60.0 * self.minutes:
             self.save()
 
@@ -46,7 +45,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.save()
 
     def save(self) -> None:
-        """Replaces the checkpoint by the model as it is now; if that fails the old one stays."""
+        """Replaces the checkpoint with the current model; if that fails, the old checkpoint stays."""
         with replacing(self.path) as temporary:
             self.model.save(temporary)
         self._time = time.monotonic()

@@ -9,10 +9,10 @@ from rebar_tf.callbacks.reports import Logs, global_step
 
 
 class ContinueReport(keras.callbacks.Callback):
-    """Lets a report that a checkpoint cut in two go on, as if training had not stopped.
+    """Continues a report that a checkpoint cut in two, as if training had not stopped.
 
-    `fit` starts every epoch with fresh averages. Where training goes on within a report, this puts back those
-    that the checkpoint brought, so that the report is the one of all its steps.
+    `fit` starts every epoch with fresh averages. If training resumes within a report, this restores the averages of
+    the checkpoint, so that the report covers all its steps.
 
     Args:
         every: steps of a report.

@@ -15,15 +15,15 @@ CURVE_COLUMNS = ("step", "bound", "valid_bound", "log_grad_variance", "temperatu
 
 
 class CurveCsv(keras.callbacks.Callback):
-    """Appends each epoch's report to a csv file with the columns `CURVE_COLUMNS`; empty where it lacks one.
+    """Appends each epoch's report to a csv file with the columns `CURVE_COLUMNS`. Missing values are empty.
 
-    Training that goes on from a checkpoint repeats the steps after it: rows after the model's step are taken
-    out first.
+    Training that resumes from a checkpoint repeats the steps after it, so rows beyond the model's step are removed
+    first.
 
     Args:
         path: of the file.
-        every: steps of a whole report. A last, shorter one is taken out when training goes on, as the whole
-            one follows.
+        every: steps of a full report. When training resumes, a shorter last report is removed, because the full one
+            follows.
 
     Example:
     >>> import rebar_tf as rt
@@ -57,13 +57,13 @@ def read_curve(path: str | os.PathLike) -> list[dict[str, float]]:
         path: of the file.
 
     Returns:
-        One dictionary a row, without the cells that are empty: `step` is an int, the rest are floats. A last
-        line that was cut off is left out. No rows where there is no file.
+        One dictionary a row, without empty cells: `step` is an int, the rest are floats. A last line that was cut
+        off is left out. Without a file there are no rows.
     """
     if not os.path.exists(path):
         return []
     with open(path, newline="") as file:
-        # A process that was killed while it wrote leaves a line without its end.
+        # A process that is killed while it writes leaves an incomplete line.
         lines = [line for line in file if line.endswith("\n")]
     rows = [{name: float(cell) for name, cell in row.items() if cell} for row in csv.DictReader(lines)]
     return [{**row, "step": int(row["step"])} for row in rows]

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a temporary path to write, which takes the place of `path` unless the block raises an error."""
-    # One name, so that what a killed process left is overwritten; the same ending, as Keras takes no other.
+    """Gives a temporary path to write to; the file replaces `path` unless the block raises an error."""
+    # Always the same name, so that a killed process's file is overwritten; the same ending, because Keras wants it.
     temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         yield temporary

@@ -19,10 +19,10 @@ _LABELS = {
 
 
 class ProgressLine(keras.callbacks.Callback):
-    """Prints one line for each epoch: step, bounds, log gradient variance, temperature, speed, time to go.
+    """Prints one line for each epoch: step, bounds, log gradient variance, temperature, speed, time left.
 
     Args:
-        num_steps: steps at the end of training, for the time to go; None leaves it out.
+        num_steps: steps at the end of training, to compute the time left; None leaves it out.
         print_fn: called with the line.
 
     Example:

@@ -8,12 +8,12 @@ Logs = dict[str, float] | None
 
 
 def global_step(model: keras.Model) -> int:
-    """The number of training steps that the model has done, those of earlier calls of `fit` included."""
+    """The number of training steps that the model has done, including those of earlier calls of `fit`."""
     return int(model.optimizer.iterations)
 
 
 def report(logs: dict[str, float]) -> dict[str, float]:
-    """What an epoch's logs say, with the bound in place of the loss."""
+    """An epoch's logs, with the bound in place of the loss."""
     return {
         ("bound" if name == "loss" else name): (-value if name == "loss" else value) for name, value in logs.items()
     }

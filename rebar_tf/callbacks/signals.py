@@ -25,9 +25,9 @@ class Interrupted(Exception):
 class StopOnSignal(keras.callbacks.Callback):
     """Turns SIGINT and SIGTERM into an `Interrupted` that leaves `fit` between two programs.
 
-    There the state is whole, and the reports of all steps done are written.
+    At that point the model's state is consistent, and the reports of all finished steps are written.
 
-    A context manager: the signals are taken over inside the block only.
+    A context manager: it handles the signals only inside the block.
 
     Example:
     >>> import rebar_tf as rt
@@ -58,6 +58,6 @@ class StopOnSignal(keras.callbacks.Callback):
         self.check()
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal came."""
+        """Raises `Interrupted` if a signal was received."""
         if self._received is not None:
             raise Interrupted(self._received)

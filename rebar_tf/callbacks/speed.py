@@ -10,10 +10,10 @@ from rebar_tf.callbacks.reports import Logs, global_step
 
 
 class StepsPerSecond(keras.callbacks.Callback):
-    """Puts `steps_per_second` into each epoch's logs: of training alone, without compilation and callbacks.
+    """Adds the training speed, without compilation and callbacks, to each epoch's logs as `steps_per_second`.
 
-    Put it before the callbacks that report. The first program of a `fit` compiles, so it is left out of the
-    rate; where it is all that the first epoch ran, that epoch has no rate.
+    Put it before the callbacks that report. The first program of a `fit` is not counted, because it is
+    compiled. If the first epoch runs no other program, it has no `steps_per_second`.
 
     Example:
     >>> import rebar_tf as rt

@@ -13,10 +13,10 @@ from rebar_tf.callbacks.reports import Logs, global_step, report
 class TensorBoardScalars(keras.callbacks.Callback):
     """Writes each epoch's report as TensorBoard scalars, at the global step.
 
-    Keras's own TensorBoard callback counts epochs, from 0 again when training is resumed.
+    Keras's own TensorBoard callback counts epochs, and starts at 0 again when training resumes.
 
     Args:
-        log_dir: folder of the event files; created with the first report.
+        log_dir: folder of the event files; it is created with the first report.
 
     Example:
     >>> import rebar_tf as rt
@@ -34,4 +34,4 @@ class TensorBoardScalars(keras.callbacks.Callback):
         with self._writer.as_default(step=global_step(self.model)):
             for name, value in report(logs or {}).items():
                 tf.summary.scalar(name, value)
-        self._writer.flush()  # so that the curve is there while training goes on, and after an interruption
+        self._writer.flush()  # so that the curve is visible during training and after an interruption

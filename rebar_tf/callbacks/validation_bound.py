@@ -9,7 +9,7 @@ from rebar_tf.callbacks.reports import Logs
 
 
 class ValidationBound(keras.callbacks.Callback):
-    """Puts `valid_bound`, the mean bound of held-out examples in nats, into the logs of each epoch.
+    """Adds the mean bound of held-out examples, in nats, to each epoch's logs as `valid_bound`.
 
     Put it before the callbacks that report. Its samples are the same at every epoch.
 

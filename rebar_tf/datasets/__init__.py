@@ -1,4 +1,4 @@
-"""Binary image datasets: the digits and drawings that estimators are compared on, and batches of them."""
+"""Binary image datasets: the digits and drawings on which estimators are compared, and batches of them."""
 
 from rebar_tf.datasets.batches import batches
 from rebar_tf.datasets.binarization import binarize

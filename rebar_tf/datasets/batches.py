@@ -1,4 +1,4 @@
-"""Batches that depend on the seed and the step only, so that a resumed run repeats an unbroken one."""
+"""Batches that depend only on the seed and the step, so that runs resume exactly."""
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +19,18 @@ def batches(
     start_step: int = 0,
     binarize: bool = False,
 ) -> tf.data.Dataset:
-    """Make an infinite dataset of batches; the batch of step t depends on `seed` and t only.
+    """Make an infinite dataset of batches; the batch of step t depends only on `seed` and t.
 
-    Each pass over the images is a permutation, `numpy.random.default_rng([seed, pass])`; the images
-    that fill no batch at its end are left out of that pass.
+    Each pass over the images is a permutation, `numpy.random.default_rng([seed, pass])`; the last
+    images of a pass that do not fill a batch are left out.
 
     Args:
         images: `[n, units]`, boolean, integer or floating, values in [0, 1].
         batch_size: The number of images of a batch, from 1 to n.
         seed: The seed of the permutations and of the drawn pixels, not negative.
-        start_step: The step of the first batch, not negative: a run that stopped after t steps goes
-            on with `start_step=t`.
-        binarize: Whether to draw each pixel from a Bernoulli of its value, anew at each step.
+        start_step: The step of the first batch, not negative: a run that stopped after t steps
+            resumes with `start_step=t`.
+        binarize: Whether to draw each pixel from a Bernoulli of its value, with a new draw at each step.
 
     Returns:
         An infinite `tf.data.Dataset` of float32 `[batch_size, units]`.
@@ -71,9 +71,9 @@ def batches(
 
 
 def _without_tuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset without tf.data's search for buffer sizes: there is nothing here to choose.
+    """The dataset without tf.data's search for buffer sizes, which has nothing to choose here.
 
-    An iterator ends only when its search wakes, which sleeps ever longer: as long as the run so far, at most a minute.
+    An iterator ends only when its search wakes up. The search sleeps for as long as the run so far, at most a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

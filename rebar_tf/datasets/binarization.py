@@ -1,4 +1,4 @@
-"""Binary images from pixel probabilities, by one seeded draw that never changes."""
+"""Binary images from pixel probabilities, by one seeded draw."""
 
 import numpy as np
 

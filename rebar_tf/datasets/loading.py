@@ -34,7 +34,7 @@ class _Source:
 
 
 def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, int], Splits]:
-    """Splits whose fixed draws have a stream each, from what reads their pixels."""
+    """Splits that are each drawn with a stream of their own, from a function that reads their pixels."""
 
     def splits(data_dir: DataDir, binarization: str, seed: int) -> Splits:
         pixels = dict(enumerate(read(data_dir)))
@@ -84,14 +84,14 @@ def load(
             - "mnist_larochelle", the same with Larochelle's fixed binarization;
             - "omniglot_burda", Burda's 23,000 / 1,345 / 8,070 drawings, on which the paper reports;
             - "omniglot", the original drawings scaled to 28x28 by an area filter: 17,935 / 1,345 of the
-              background alphabets, 13,180 of the evaluation alphabets. No number of it is one of Burda's set.
+              background alphabets, 13,180 of the evaluation alphabets. Its numbers cannot be compared with Burda's set.
         data_dir: An existing folder with the raw files, where there are any: `mnist/*-images-idx3-ubyte.gz`,
             `mnist/binarized_mnist_{train,valid,test}.amat`, `omniglot/chardata.mat`, or
-            `omniglot/images_background.zip` and `omniglot/images_evaluation.zip`; it is only read. Else
-            the folder where tensorflow-datasets keeps, or is to download, its own. None is the default folder
+            `omniglot/images_background.zip` and `omniglot/images_evaluation.zip`; it is only read. Without raw
+            files, the folder where tensorflow-datasets keeps or downloads the dataset. None is the default folder
             of tensorflow-datasets, which also gets the prepared copies of Omniglot.
-        binarization: "fixed" draws every pixel once and for all; "dynamic" keeps the pixel
-            probabilities, from which `batches(..., binarize=True)` draws anew at each step.
+        binarization: "fixed" draws every pixel once; "dynamic" keeps the pixel
+            probabilities, from which `batches(..., binarize=True)` draws again at each step.
         binarization_seed: The seed of the fixed draw, an int in [0, 2**32). The training split is
             `numpy.random.RandomState(seed).uniform(size=x.shape) < x`; the validation and the test
             split have the streams `[seed, 1]` and `[seed, 2]`. For "omniglot_burda" one stream draws all of

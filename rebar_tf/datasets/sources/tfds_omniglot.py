@@ -23,7 +23,7 @@ def builder(data_dir: str | os.PathLike) -> tfds.core.DatasetBuilder:
 
 
 def read_tfds_omniglot(data_dir: str | os.PathLike, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Read `omniglot` of tensorflow-datasets, which downloads and prepares it where it has not yet.
+    """Read `omniglot` of tensorflow-datasets, which downloads and prepares it first if necessary.
 
     Args:
         data_dir: The folder of tensorflow-datasets.
