@@ -22,13 +22,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
-from trainers.checked_flags import define_integer
+from trainers.common import flags
+from trainers.common.errors import BadInput, reports_bad_input
+from trainers.common.experiment import FLAGS, Experiment
 
-flags.DEFINE_string("before", None, "Checkout to compare this one with.", required=True)
-flags.DEFINE_string("before_xla_flags", "", "XLA_FLAGS of that one.")
-define_integer("rounds", 8, "Turns of each.")
-flags.DEFINE_boolean("worker", False, "Whether this is one of the two processes: a line in, a rate out.")
 _PROGRAM, _PROGRAMS = 100, 10
 
 

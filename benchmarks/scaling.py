@@ -33,8 +33,8 @@ _SWEEP_STEPS = 5000
 
 @reports_bad_input("scaling")
 def main(argv: Sequence[str]) -> int:
-    print(sweep_table({jobs: sweep(jobs) for jobs in (1, 2)}))  # first, as it needs all cores
     experiment = random_network.parse(argv, __doc__)
+    print(sweep_table({jobs: sweep(jobs) for jobs in (1, 2)}))  # first, as it needs all cores
     print(bound_table(bounds(experiment)))
     print(batch_table(in_turn({batch: training(experiment, batch) for batch in _BATCHES})))
     return 0

@@ -17,6 +17,7 @@ from trainers.common.methods import Method
 from trainers.evaluate import inference
 from trainers.report import __main__ as report
 from trainers.report import curves, figures, tables
+from trainers.report.page import Page
 from trainers.sweep import results
 from trainers.sweep.grid import Cell
 from trainers.sweep.settings import MODELS

@@ -63,7 +63,7 @@ def load_images(experiment: Experiment, *named: str) -> rt.datasets.Dataset:
             experiment.dataset,
             experiment.data_dir,
             experiment.binarization,
-            binarization_seed=experiment.binarization_seed,
+            experiment.binarization_seed,
         )
     except (ValueError, OSError, rt.datasets.DatasetUnavailableError) as error:
         raise BadInput(f"{_given(experiment, *named)}: {one_line(error)}") from error

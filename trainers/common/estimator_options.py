@@ -101,10 +101,10 @@ def build(experiment: Experiment) -> estimators.Estimator:
     for name, value in given.items():
         if name not in taken:
             expected = ", ".join(f"--{other}" for other in taken) or "no option"
-            raise BadInput(
-                f"flag --{name}={flags.text(value)}: expected with --estimator={experiment.estimator}: {expected}"
-            )
-    arguments = {n: None if value == "none" and _kind(taken[n])[1] else value for n, value in given.items()}
+            raise BadInput(f"flag --{name}={value}: expected with --estimator={experiment.estimator}: {expected}")
+    arguments: dict[str, Any] = {
+        n: None if value == "none" and _kind(taken[n])[1] else value for n, value in given.items()
+    }
     try:
         return type(estimators.get(experiment.estimator))(**arguments)
     except ValueError as error:

@@ -99,7 +99,12 @@ def define_methods(values: Flags, default: Sequence[str]) -> None:
     define_list(values, "methods", default, text)
 
 
-_DEFINERS = {"int": define_integer, "float": define_positive, "bool": define_boolean, "str": define_string}
+_DEFINERS: dict[str, Callable[..., None]] = {
+    "int": define_integer,
+    "float": define_positive,
+    "bool": define_boolean,
+    "str": define_string,
+}
 
 
 def define_experiment(values: Flags, *names: str) -> None:
@@ -124,13 +129,14 @@ def parse(
     Raises:
         BadInput: for a flag or a value that is not expected.
     """
-    wants_help, takes_options = any(argument in _HELP for argument in argv[1:]), options_without is not None
+    wants_help = any(argument in _HELP for argument in argv[1:])
+    takes_options = options_without is not None
     names = list(values)
     if not wants_help:
         for flag in flags.FLAGS.flags_by_module_dict()[logging.__name__]:
             values[flag.name] = flag  # --verbosity and the like
         argv = _parsed(values, argv, known_only=takes_options)
-    if takes_options:
+    if options_without is not None:
         import_tensorflow()
         from trainers.common import estimator_options
 

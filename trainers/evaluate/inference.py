@@ -7,26 +7,24 @@ import functools
 import hashlib
 import json
 import pathlib
-import sys
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from rebar_tf import callbacks
 from rebar_tf.callbacks import Logs, global_step
 from rebar_tf.datasets import Dataset
 from rebar_tf.models import SigmoidBeliefNetwork
-from trainers.common import build, plot, signals
+from trainers.common import build, plot
 from trainers.common.experiment import Experiment
 from trainers.common.files import replacing
 from trainers.evaluate.results import mean_and_error
-from trainers.run import loop
+from trainers.run import loop, resume
 from trainers.run.workdir import Workdir
 
 SAMPLES = 100
 COLUMNS = ("step", "own_bound", "separate_bound")
-FOLDER = "inference_network-"  # in that of the run, with a mark of the checkpoint behind it
+FOLDER = "inference_network-"  # in that of the run; a digest of the checkpoint follows
 _CURVE_IMAGES = 1000  # of the test split, at each point of the curve; the numbers at the end are of all
 
 
@@ -38,7 +36,7 @@ class SeparateInference(SigmoidBeliefNetwork):
     variables only.
     """
 
-    def build_estimator(self, *args, **kwargs) -> None:
+    def build_estimator(self, *args: Any, **kwargs: Any) -> None:
         for segment in self.generator:
             segment.trainable = False
         self.prior_logits.trainable = False
@@ -77,10 +75,8 @@ def fit(
     if global_step(network) < experiment.num_steps:
         print(f"a separate inference network in {folder.path}, from step {global_step(network)}", flush=True)
         batches_from = functools.partial(build.training_batches, experiment, dataset)
-        try:
+        with resume.exits_resumably(folder, network):
             loop.train(experiment, folder, network, batches_from, (dataset.test,), [table])
-        except callbacks.Interrupted as stop:
-            sys.exit(signals.exit_status(stop.signum, f"at step {global_step(network)}"))
     _draw(folder.path, read_rows(table.path), f"{experiment.dataset}, {experiment.estimator}")
     own, separate = (m.bound(dataset.test, num_samples=SAMPLES) for m in (model, network))
     result: dict[str, Any] = {"folder": folder.path.name, "steps": global_step(network)}
@@ -110,7 +106,8 @@ class BoundCurve(keras.callbacks.Callback):
     def __init__(self, folder: pathlib.Path, every: int, own: SigmoidBeliefNetwork, images: Any):
         super().__init__()
         self.path, self.every, self.images = folder / "bounds.csv", every, images
-        self.log_dir, self.own, self._own_bound = str(folder / "tensorboard"), own, None
+        self.log_dir, self.own = str(folder / "tensorboard"), own
+        self._own_bound: float | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
         if self._own_bound is None:

@@ -31,13 +31,13 @@ def layers(model: Any, examples: Sequence[Any], split: str) -> list[dict[str, An
         `split`, `layer` from 1, `kl` and `kl_standard_error` in nats (None but for a sigmoid belief network),
         `active_units`, `units`, `images`.
     """
-    kl, means = [], []
+    parts, means = [], []
     for start in range(0, len(examples[0]), _BATCH):
         chunk = tuple(tf.convert_to_tensor(part[start : start + _BATCH]) for part in examples)
         samples = [_one_sample(model, chunk, tf.constant(start * _SAMPLES + s, tf.int64)) for s in range(_SAMPLES)]
-        kl.append(np.mean([kl.numpy() for kl, _ in samples], axis=0, dtype=np.float64))
+        parts.append(np.mean([kl.numpy() for kl, _ in samples], axis=0, dtype=np.float64))
         means.append([np.stack([m[i].numpy() for _, m in samples]) for i in range(len(samples[0][1]))])
-    kl = np.concatenate(kl)
+    kl = np.concatenate(parts)
     rows = []
     for i in range(len(means[0])):
         active = active_units(np.concatenate([chunk[i] for chunk in means], axis=1))

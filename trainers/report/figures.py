@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -144,7 +146,7 @@ def draw_inference(curves: list[Curve]) -> Figure:
     for i, curve in enumerate(curves):
         run = f"{curve.dataset}, {MODEL_TITLES[curve.model].lower()}, {curve.method}"
         for column, network, line in (("own_bound", "of the training", "-."), ("separate_bound", "fitted apart", "-")):
-            style = {"color": COLOURS[i % len(COLOURS)], "linestyle": line}
+            style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": line}
             axis.plot(*_line(curve.rows, column), label=f"{run}, network {network}", **style)
     axis.set_ylabel(_TEST_LABEL)
     _legend(figure, [axis], columns=1)
@@ -187,11 +189,11 @@ def _range(trials: Trials) -> tuple[float, float]:
 
 
 def _legend(figure: Figure, axes: list[Axes], columns: int = 5) -> None:
-    handles = {}
+    handles: dict[str, Artist] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, fontsize=9)
 
 
 def write(figure: Figure, folder: pathlib.Path, name: str) -> pathlib.Path:

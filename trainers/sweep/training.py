@@ -107,7 +107,10 @@ class Progress:
                 print(f"[{self.done}/{self.total}] {outcome.cell}: not run, {outcome.reason}", flush=True)
             return
         self.done += 1
-        print(f"[{self.done}/{self.total}] {outcome.cell}: {_text(outcome)}; {self._left()} to go", flush=True)
+        print(
+            f"[{self.done}/{self.total}] {outcome.cell}: {_text(outcome.row, outcome.reason)}; {self._left()} to go",
+            flush=True,
+        )
 
     def _left(self) -> str:
         each = (time.monotonic() - self._start) / (self.done - self._before)
@@ -115,10 +118,9 @@ class Progress:
         return f"about {minutes // 60}:{minutes % 60:02d} h"
 
 
-def _text(outcome: Outcome) -> str:
-    row = outcome.row
+def _text(row: Row, reason: str) -> str:
     if row["status"] == results.FAILED:
-        return f"failed, {outcome.reason}"
+        return f"failed, {reason}"
     if row["status"] == results.DIVERGED:
         return "diverged"
     bounds = f"train {row['train_bound']:.2f}  valid {row['valid_bound_100']:.2f}  test {row['test_bound_100']:.2f}"

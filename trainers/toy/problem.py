@@ -17,13 +17,13 @@ _FRESH_ESTIMATES = 10_000
 _MEASURING = 2**30  # added to the step: noise that no training step draws
 
 
-def exact_loss(theta: np.ndarray, target: float) -> np.ndarray:
+def exact_loss(theta: np.ndarray | float, target: float) -> np.ndarray:
     """`E[(b - t)^2] = (1 - p) t^2 + p (1 - t)^2`, p = sigmoid(theta)."""
     p = probability(theta)
     return (1.0 - p) * target**2 + p * (1.0 - target) ** 2
 
 
-def probability(theta: np.ndarray) -> np.ndarray:
+def probability(theta: np.ndarray | float) -> np.ndarray:
     """`P(b = 1) = sigmoid(theta)`, float64."""
     return 1.0 / (1.0 + np.exp(-np.asarray(theta, np.float64)))
 

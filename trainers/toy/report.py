@@ -98,7 +98,7 @@ def write_plot(path: pathlib.Path, curves: dict[str, Curve], target: float) -> N
 
 def _by_kind(curves: dict[str, Curve]) -> dict[str, list[str]]:
     """The names of the estimators, those of a kind together."""
-    kinds = {"unbiased, $f$ a black box": [], "unbiased, with $df/db$": [], "biased": []}
+    kinds: dict[str, list[str]] = {"unbiased, $f$ a black box": [], "unbiased, with $df/db$": [], "biased": []}
     for name in curves:
         estimator = estimators.get(name)
         place = 2 if not estimator.unbiased else 1 if estimator.needs_derivative else 0
@@ -110,7 +110,7 @@ def _draw(above: Axes, below: Axes, curves: dict[str, Curve], target: float) -> 
     above.axhline(optimum(target), color="0.75", linewidth=5.0, zorder=0)
     for i, (name, curve) in enumerate(curves.items()):
         # Thinner ones over thicker ones, and markers at other places: several curves coincide.
-        style = {
+        style: dict[str, Any] = {
             "color": COLOURS[i % len(COLOURS)],
             "linewidth": max(3.0 - 0.3 * i, 1.0),
             "marker": MARKERS[i % len(MARKERS)],
