@@ -41,7 +41,7 @@ def statistics(pixels: np.ndarray, binary: np.ndarray) -> dict[str, Any]:
         "max": float(pixels.max()),
         "mean": float(pixels.mean(dtype=np.float64)),
         "ink": float(binary.mean(dtype=np.float64)),
-        "sha256": hashlib.sha256(np.ascontiguousarray(binary).view(np.uint8)).hexdigest(),
+        "sha256": hashlib.sha256(np.ascontiguousarray(binary).view(np.uint8).data).hexdigest(),
     }
 
 

@@ -20,7 +20,7 @@ structured prediction there is no KL.
 
 WORKDIR gets evaluation.json and evaluation.csv, samples.png, reconstructions.png and, below inference_network-*, the
 curve of that training. A bound is written when it is done, and is not computed again as long as the checkpoint is the
-same: an interrupted command goes on when it is given again. The last line of the output is evaluation.json.
+same: an interrupted command continues when it is given again. The last line of the output is evaluation.json.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class SeparateInference(SigmoidBeliefNetwork):
         super().build_estimator(*args, **kwargs)
 
     def copy_generator(self, model: SigmoidBeliefNetwork) -> None:
-        """Takes generator, prior and data mean over from a trained model; the inference network stays new."""
+        """Copies generator, prior and data mean of a trained model; the inference network stays new."""
         for own, other in zip(self.generator, model.generator, strict=True):
             own.set_weights(other.get_weights())
         self.prior_logits.assign(model.prior_logits)
@@ -53,7 +53,7 @@ class SeparateInference(SigmoidBeliefNetwork):
 def fit(
     experiment: Experiment, workdir: Workdir, model: SigmoidBeliefNetwork, dataset: Dataset, digest: str
 ) -> dict[str, Any]:
-    """Trains, or goes on training, the network, and draws both bounds.
+    """Trains, or continues to train, the network, and draws both bounds.
 
     Args:
         experiment: the run's, with `num_steps` and `report_every` of this training.

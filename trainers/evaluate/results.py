@@ -19,7 +19,7 @@ HEADER = f"{'split':<7}{'samples':>8}{'bound':>10}{'std. error':>12}{'images':>8
 
 
 class Results:
-    """The results in a folder. What is there of the same checkpoint is kept; each addition is written at once.
+    """The results in a folder. Those of the same checkpoint are kept; each addition is written at once.
 
     Args:
         folder: of evaluation.json and evaluation.csv.
@@ -63,7 +63,11 @@ def mean_and_error(values: Any) -> tuple[float | None, float | None]:
     values = np.asarray(values, np.float64)
     with np.errstate(invalid="ignore"):  # infinite values have no deviation
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return tuple(float(number) if np.isfinite(number) else None for number in (values.mean(), error))
+    return _finite(values.mean()), _finite(error)
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None
 
 
 def bound_row(model: Any, examples: Sequence[Any], key: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ ACTIVE = 0.01  # variance over x of E[b | x] above which a unit is active
 
 
 def layers(model: Any, examples: Sequence[Any], split: str) -> list[dict[str, Any]]:
-    """A row for each stochastic layer, that next to x first.
+    """A row for each stochastic layer, the one next to x first.
 
     Args:
         model: the trained model.

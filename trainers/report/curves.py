@@ -1,4 +1,4 @@
-"""The curves that a report keeps of runs: one small CSV each, whose first line is the command and the day."""
+"""The curves that a report keeps: a small CSV for each run, whose first line is the command and the day."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from trainers.variance.settings import DEFAULT_FOLLOW
 CURVES, VARIANCE, INFERENCE = "curves", "variance", "inference"  # folders of what is kept
 VARIANCE_COLUMNS = ("step", "method", "log_variance")
 _MOST_POINTS = 100
-# All that a run of the tables may differ in; a run with another flag is none of them.
+# The flags in which the runs of the tables may differ; a run that sets any other flag is left out.
 _VARIED = ("dataset", "task", "num_layers", "nonlinear", "estimator", "temperature", "learn_temperature")
 _KNOWN = (*_VARIED, "learning_rate", "num_steps", "seed", "methods", "follow", "eval_samples")
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """What is kept of one run.
+    """The curve of one run.
 
     Attributes:
         path: of the file.
@@ -113,7 +113,7 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
 
 
 def _longer_is_kept(path: pathlib.Path, curve: Curve) -> bool:
-    """Whether the same run with more steps is there, whose curve begins with this one."""
+    """Whether a longer run is kept already, whose curve begins with this one."""
     return path.exists() and _read_file(path).steps > curve.steps
 
 
@@ -157,7 +157,7 @@ def _read_file(path: pathlib.Path) -> Curve:
 
 
 def _described(path: pathlib.Path, texts: dict[str, str], rows: list[dict[str, Any]]) -> Curve:
-    """A run by its flags as text; `BadInput` if it is none of the tables'."""
+    """The curve of a run with these flags, given as text; `BadInput` if the tables have no such run."""
     defaults = {name: flags.text(value) for name, value in Experiment().flags().items()}
     for name, text in texts.items():
         if name not in (*_KNOWN, *SHARED_FLAGS, *FREE_FLAGS) and text != defaults.get(name):
@@ -179,7 +179,7 @@ def _described(path: pathlib.Path, texts: dict[str, str], rows: list[dict[str, A
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """At most 100 of the rows, evenly, the last one among them."""
+    """At most 100 rows, evenly spaced, the last one included."""
     every = -(-len(rows) // _MOST_POINTS) or 1
     return rows[::-1][::every][::-1]
 

@@ -1,4 +1,4 @@
-"""Figures App.1 to App.5 of the paper, and the same for other data, from the curves that a report keeps."""
+"""Draws figures App.1 to App.5 of the paper, and the same for other data, from the curves that a report keeps."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ APP5_CAPTION = "Figure App.5: test bound with the network of the training, and w
 
 
 def others(bounds: list[Curve], variances: list[Curve]) -> Iterator[Plot]:
-    """Figures with a panel for each model, of what was run, but for those that the appendix has."""
+    """Figures of what else was run, with a panel for each model."""
     for kind, curves in (("variance", variances), ("bound", bounds)):
         for dataset, task in dict.fromkeys((curve.dataset, curve.task) for curve in curves):
             panels = _all_models(dataset, task)

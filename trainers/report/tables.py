@@ -32,7 +32,7 @@ TABLES = {
 _PAPER = "paper_tables.csv"
 NOT_RUN = "not run"
 
-Key = tuple[str, str, str, str, str]  # column, dataset, task, model, method
+Key = tuple[str, ...]  # column, dataset, task, model, method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Entry:
             return f"{self.mean:g} ± {self.standard_error:g}"
         error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
         of = f" of {self.tried}" if self.tried != self.seeds else ""
-        return f"{self.mean:.2f}{error} ({self.seeds}{of} seed{'s' * (self.tried > 1)})"
+        return f"{self.mean:.2f}{error} ({self.seeds}{of} seed{'s' * (self.tried != 1)})"
 
 
 def paper() -> dict[Key, Entry]:
@@ -70,7 +70,7 @@ def paper() -> dict[Key, Entry]:
 
 
 def check_comparable(rows: list[Row], path: pathlib.Path) -> None:
-    """Raises `BadInput` unless the rows differ in nothing but what the tables tell apart.
+    """Raises `BadInput` unless the rows differ only in what the tables show separately.
 
     Args:
         rows: of one file.
@@ -105,7 +105,7 @@ def entries(rows: list[Row]) -> dict[Key, Entry | str]:
         rows: of one file, comparable.
 
     Returns:
-        For each place that was tried an `Entry`, or the word for how its runs ended where none finished.
+        For each place that was run an `Entry`, or a word for how its runs ended where none finished.
     """
     found: dict[Key, Entry | str] = {}
     for column in TABLES:

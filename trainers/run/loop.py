@@ -24,7 +24,7 @@ def train(
     validation: tuple,
     reports: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
-    """Trains up to `num_steps`, from wherever the model stands.
+    """Trains up to `num_steps`, from the step that the model has reached.
 
     Args:
         experiment: what is trained.

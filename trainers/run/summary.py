@@ -1,4 +1,4 @@
-"""The numbers that a run is known by."""
+"""The numbers that summarise a run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def steps_per_second(rows: list[dict[str, float]]) -> float | None:
     return _rate(_spans(rows))
 
 
-def _spans(rows: list[dict[str, float]]) -> list[tuple[int, dict[str, float]]]:
+def _spans(rows: list[dict[str, float]]) -> list[tuple[float, dict[str, float]]]:
     """Each row with the number of steps that it reports on."""
     steps = [0, *(row["step"] for row in rows)]
     return [(step - before, row) for before, step, row in zip(steps, steps[1:], rows, strict=False)]
@@ -70,7 +70,7 @@ def _last(spans: list, steps: int) -> list:
     return spans
 
 
-def _mean(weighted: list[tuple[int, float]]) -> float:
+def _mean(weighted: list[tuple[float, float]]) -> float:
     return sum(weight * value for weight, value in weighted) / sum(weight for weight, _ in weighted)
 
 

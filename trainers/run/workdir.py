@@ -36,10 +36,13 @@ class Workdir:
 
     @classmethod
     def of(cls, flags: dict[str, Any], kind: str) -> Workdir:
-        """The folder that `--workdir` names, or one below runs/ that only a run of the kind with these flags has."""
+        """The folder that `--workdir` names, or one below runs/ that is named after the kind of run and its flags.
+
+        Flags that are not given have no part in the name, so that a new option of an estimator renames no folder.
+        """
         if flags["workdir"] is not None:
             return cls(flags["workdir"])
-        fixed = {name: value for name, value in flags.items() if name not in _MAY_CHANGE}
+        fixed = {name: value for name, value in flags.items() if name not in _MAY_CHANGE and value is not None}
         digest = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:6]
         return cls(pathlib.Path("runs", f"{flags['dataset']}-{kind}-{digest}"))
 
@@ -110,7 +113,7 @@ class Workdir:
         write_json(self.summary, summary)
 
     def load_model(self) -> StochasticTraining:
-        """The compiled model of the checkpoint, with all state that training goes on from.
+        """The compiled model of the checkpoint, with all state that training continues from.
 
         Raises:
             BadInput: if the checkpoint is missing or damaged.

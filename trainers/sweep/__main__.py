@@ -15,12 +15,11 @@
       The same on a cluster whose machines share --workdir (pip install 'rebar_tf[sweep]'). Under ray the lines of
       progress come at the end, the rows of the table at once.
 
-Each cell is a run of trainers.train in a process of its own, on its share of the cores, in a folder of its own below
---workdir, where log.txt has what it says. A row for each cell that came to an end, finished, diverged or failed, is in
-results.csv. The same command goes on where it stopped: finished cells are skipped, others go on from their checkpoints;
-diverged and failed ones are tried again with --retry. A larger --num_steps goes on from what is there, too. Ctrl-C and
-SIGTERM save the checkpoints before the program ends, with status 130 and 143. The last line of the output counts the
-cells.
+Each cell is a run of trainers.train in a separate process, on its share of the cores, with a folder of its own below
+--workdir, where log.txt has its output. results.csv has a row for each cell that has finished, diverged or failed. The
+same command continues an interrupted sweep: finished cells are skipped, others resume from their checkpoints; diverged
+and failed ones are tried again with --retry. A larger --num_steps continues finished cells as well. Ctrl-C and SIGTERM
+save the checkpoints before the program ends, with status 130 and 143. The last line of the output counts the cells.
 """
 
 from __future__ import annotations

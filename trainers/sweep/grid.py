@@ -1,4 +1,4 @@
-"""The cells of a sweep: each is one run of `trainers.train`, and what names it."""
+"""The cells of a sweep: each is one run of `trainers.train`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """The name of its folder, the same for every number of steps: a longer run goes on from a shorter one."""
+        """The name of its folder, the same for every number of steps: a longer run continues a shorter one."""
         parts = (self.dataset, self.task, self.model, self.method.name.replace(":", "_"), f"{self.learning_rate:g}")
         return "-".join([*parts, f"seed{self.seed}"])
 

@@ -1,4 +1,4 @@
-"""A cell of a sweep as a process of its own, on cores of its own."""
+"""Runs each cell of a sweep as a separate process, on its share of the cores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOG_END = 4096  # bytes of the log that are searched for its last line
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A cell and what its run needs besides.
+    """A cell to train, and where.
 
     Attributes:
         cell: the cell.
@@ -59,7 +59,7 @@ Watch = Callable[[subprocess.Popen], contextlib.AbstractContextManager]
 
 
 def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext) -> Outcome:
-    """Trains a cell, or goes on training it, in a process of its own, which writes log.txt into the folder.
+    """Trains a cell, or continues to, in a separate process, whose output goes to log.txt in the folder.
 
     Args:
         job: what to run.
@@ -68,7 +68,7 @@ def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext) -> Ou
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
-        # The process holds the folder too, so that one which outlived its sweep is not joined by another.
+        # The process holds the lock too: one that outlives its sweep still keeps others out of the folder.
         with results.locked(job.folder, wait=False) as lock, open(job.folder / "log.txt", "a") as log:
             process = _start(job, threads, lock, log)
             with watch(process):
@@ -79,7 +79,7 @@ def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext) -> Ou
 
 
 def run_and_record(runner: Callable[[Job], Outcome], job: Job, table: pathlib.Path) -> Outcome:
-    """Runs a cell, and puts its row into the table where it ran: the sweep may be gone by then."""
+    """Runs a cell and records its row from where it ran, as the sweep itself may have ended by then."""
     outcome = runner(job)
     if outcome.row is not None:
         results.record(table, outcome.row)
@@ -116,7 +116,7 @@ def _reason(log: pathlib.Path, status: int) -> str:
 
 
 class LocalRuns:
-    """Runs cells on the cores of this machine, several at a time, each on its share; a signal stops all.
+    """Runs cells on this machine, several at a time, each on its share of the cores; a signal stops all.
 
     A context manager, of the main thread: inside, SIGINT and SIGTERM are handed on to the runs, which save their
     checkpoints.
@@ -160,7 +160,7 @@ class LocalRuns:
     @contextlib.contextmanager
     def _watch(self, process: subprocess.Popen) -> Iterator[None]:
         self._started.add(process)
-        if self.received is not None:  # since it was asked whether to start
+        if self.received is not None:  # the signal came after `run` had checked for one
             process.terminate()
         try:
             yield
@@ -175,20 +175,20 @@ class LocalRuns:
 
 
 def available_cores() -> list[int]:
-    """The cores that this process may run on, by number; as many numbers as there are where it cannot be asked."""
+    """The numbers of the cores that this process may use; of all cores where the system cannot tell."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def shares(cores: list[int], jobs: int) -> list[set[int]]:
-    """The cores of each of several runs at a time, as equal as can be; several runs a core where it must be."""
+    """Divides the cores among several runs, as evenly as possible; with more runs than cores, runs share one."""
     return [set(cores[i::jobs]) or {cores[i % len(cores)]} for i in range(jobs)]
 
 
 @contextlib.contextmanager
 def _pinned(cores: set[int]) -> Iterator[None]:
-    """What this thread starts in the block stays on these cores, where the system can say so."""
+    """In this block the thread and what it starts stay on these cores, where the system supports that."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

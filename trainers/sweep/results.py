@@ -1,4 +1,4 @@
-"""The table of a sweep, results.csv: a row for each cell that came to an end."""
+"""The table of a sweep, results.csv: one row for each cell that has ended."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _converted(row: dict[str, str]) -> Row:
 
 
 def record(path: pathlib.Path, row: Row) -> None:
-    """Puts a row into the table, in place of the one with the same command; the file is replaced as a whole.
+    """Adds a row to the table, or replaces the one with the same command; the file is replaced as a whole.
 
     Args:
         path: of the file, which is made where there is none.
@@ -76,14 +76,14 @@ def record(path: pathlib.Path, row: Row) -> None:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, wait: bool = True) -> Iterator[int]:
-    """Holds a folder for one process and those that it hands the descriptor to.
+    """Locks a folder for this process and those that inherit the descriptor.
 
     Args:
         folder: an existing one.
         wait: whether to wait for one that another holds.
 
     Yields:
-        The descriptor that holds it until every copy of it is closed.
+        The descriptor, which holds the lock until every copy of it is closed.
 
     Raises:
         BlockingIOError: if another holds it, and `wait` is False.
@@ -99,7 +99,7 @@ def locked(folder: pathlib.Path, wait: bool = True) -> Iterator[int]:
 def measured(summary: dict[str, Any]) -> Row:
     """The measured columns and the status of a run, from its summary.json."""
     numbers = {name: summary.get(name) for name in MEASURED}
-    whole = all(numbers[name] is not None and math.isfinite(numbers[name]) for name in BOUNDS)
+    whole = all(bound is not None and math.isfinite(bound) for bound in (numbers[name] for name in BOUNDS))
     return {**numbers, "status": FINISHED if whole else DIVERGED}
 
 

@@ -90,7 +90,7 @@ def _runner(settings: Settings, jobs: int) -> Iterator[Runner]:
 
 
 class Progress:
-    """A line for each cell that came to an end.
+    """Prints a line for each cell that has ended.
 
     Args:
         total: cells of the sweep.
