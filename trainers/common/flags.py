@@ -19,8 +19,6 @@ from trainers.common.tensorflow_import import import_tensorflow
 
 _HELP = ("-h", "-?", *(f"{dashes}help{kind}" for dashes in ("-", "--") for kind in ("", "short", "full")))
 
-flags.disclaim_key_flags()  # the flags defined here belong to the module that asks for them
-
 Flags = flags.FlagValues
 
 
@@ -164,15 +162,15 @@ def _parsed(values: Flags, argv: Sequence[str], known_only: bool) -> list[str]:
 
 
 def _show_help(values: Flags, documentation: str) -> None:
-    text = values.get_help()
-    if "{" in text:
+    if any("{" in values[name].help for name in values):
         import_tensorflow()
         from trainers.common import build
 
         for kind, names in build.accepted_names().items():
-            text = text.replace(f"{{{kind}}}", ", ".join(names))
+            for name in values:
+                values[name].help = values[name].help.replace(f"{{{kind}}}", ", ".join(names))
     print(documentation)
-    print(text)
+    print(values.get_help(include_special_flags=False).replace(f"{__name__}:", "flags:"))
     sys.exit(0)
 
 
