@@ -337,7 +337,7 @@ def test_of_several_rates_the_best_one_is_drawn(reported, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"rule": "coupled"}, "--rule=coupled is no flag of a run of the tables"),
+        ({"eta": "shared"}, "--eta=shared is no flag of a run of the tables"),
         ({"num_layers": 3}, "--num_layers=3 --nonlinear=false is no model of the tables"),
         ({"temperature": 0.3}, "a temperature that is learned from 0.3 is no method"),
     ],

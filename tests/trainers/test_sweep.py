@@ -14,6 +14,7 @@ import pytest
 from helpers import command_line
 
 from rebar_tf import callbacks
+from trainers.common.experiment import Experiment
 from trainers.run.workdir import Workdir
 from trainers.sweep import __main__ as sweep
 from trainers.sweep import grid, process, results
@@ -84,7 +85,7 @@ def calls(tmp_path):
 def settings(**others):
     texts = {"tasks": "mnist:generative", "models": "linear1", "methods": "nvil", "seeds": "0"}
     texts |= {"learning_rates": "3e-4", "nonlinear_learning_rates": "1e-4", **others}
-    return Settings(**{name: text.split(",") for name, text in texts.items()}, num_steps=100)
+    return Settings(Experiment(num_steps=100), **{name: text.split(",") for name, text in texts.items()})
 
 
 def test_the_papers_grid_has_45_cells_and_those_of_a_task_are_together():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -21,6 +22,18 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_csv(
+    path: pathlib.Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], comment: str | None = None
+) -> None:
+    """Writes or replaces a CSV file of these columns, with a first line after a `#` if there is a comment."""
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        if comment is not None:
+            file.write(f"# {comment}\n")
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:

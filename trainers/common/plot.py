@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -20,6 +21,15 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def curve_style(number: int) -> dict[str, Any]:
+    """How the curve of that number is drawn: thinner ones over thicker ones, as several may coincide."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[number % len(MARKERS)],
+        "linewidth": max(3.0 - 0.3 * number, 1.0),
+    }
 
 
 def label_steps(axis: Axes) -> None:

@@ -15,7 +15,7 @@ from rebar_tf.callbacks import CURVE_COLUMNS, read_curve
 from trainers.common import estimator_options, flags
 from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import FREE_FLAGS, Experiment
-from trainers.common.files import replacing
+from trainers.common.files import write_csv
 from trainers.common.methods import Method
 from trainers.evaluate import inference
 from trainers.sweep.grid import Cell
@@ -186,11 +186,7 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _write(path: pathlib.Path, origin: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        file.write(f"# {origin}\n")
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
+    write_csv(path, columns, [{name: _short(value) for name, value in row.items()} for row in rows], origin)
 
 
 def _short(value: Any) -> Any:

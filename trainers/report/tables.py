@@ -12,6 +12,7 @@ import shlex
 import statistics
 from typing import Any
 
+from trainers.common import files
 from trainers.common.errors import BadInput
 from trainers.sweep import results
 from trainers.sweep.results import DIVERGED, FINISHED, Row
@@ -195,7 +196,4 @@ def csv_rows(rows: list[Row]) -> list[dict[str, Any]]:
 
 def write_csv(path: pathlib.Path, rows: list[Row]) -> None:
     """Writes `csv_rows`; None and what is missing is an empty cell."""
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, _CSV_COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(csv_rows(rows))
+    files.write_csv(path, _CSV_COLUMNS, csv_rows(rows))

@@ -60,7 +60,7 @@ def parse(argv: Sequence[str]) -> Settings:
     flags.define_enum(values, "backend", "local", BACKENDS, "Where the cells are trained.")
     text = "Address of the cluster of --backend. Unset: a cluster of --jobs workers on this machine."
     flags.define_string(values, "cluster", None, text)
-    settings = Settings(**flags.parse(values, argv, __doc__))
+    settings = Settings.from_flags(flags.parse(values, argv, __doc__))
     if settings.results is not None and not settings.results.endswith(".csv"):
         raise BadInput(f"flag --results={settings.results}: expected a path that ends in .csv")
     if settings.cluster is not None and settings.backend == "local":

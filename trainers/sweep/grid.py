@@ -94,7 +94,7 @@ def cells(settings: Settings) -> list[Cell]:
     rates = {name: _rates(settings, name) for name in ("learning_rates", "nonlinear_learning_rates")}
     seeds = [_seed(item, settings) for item in _given(settings, "seeds")]
     return [
-        Cell(dataset, task, model, method, rate, seed, settings.num_steps, settings.shared)
+        Cell(dataset, task, model, method, rate, seed, settings.experiment.num_steps, settings.shared)
         for (dataset, task), model, method in itertools.product(tasks, models, compared)
         for rate in rates["nonlinear_learning_rates" if MODELS[model]["nonlinear"] else "learning_rates"]
         for seed in seeds

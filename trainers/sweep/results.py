@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainers.common.errors import BadInput, one_line
-from trainers.common.files import replacing
+from trainers.common.files import write_csv
 
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 BOUNDS = ("train_bound", "valid_bound_100", "test_bound_100")
@@ -68,10 +68,7 @@ def record(path: pathlib.Path, row: Row) -> None:
             rows[places[0]] = row
         else:
             rows.append(row)
-        with replacing(path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(path, COLUMNS, rows)
 
 
 @contextlib.contextmanager

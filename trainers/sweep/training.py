@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import pathlib
@@ -28,14 +29,15 @@ def run(settings: Settings) -> int:
     Raises:
         BadInput: for what every cell would fail at.
     """
-    workdir = pathlib.Path(settings.workdir or _WORKDIR).absolute()
+    workdir = pathlib.Path(settings.experiment.workdir or _WORKDIR).absolute()
     table = pathlib.Path(settings.results).absolute() if settings.results else workdir / "results.csv"
     cells = grid.cells(settings)
-    build.check_name("binarization", settings.binarization)
+    build.check_name("binarization", settings.experiment.binarization)
     _make_folders(workdir, table)
     left = _left(cells, results.read(table), settings.retry)
     for dataset in dict.fromkeys(cell.dataset for cell in left):
-        build.load_dataset(settings.experiment(dataset))  # prepared once, before several processes would at a time
+        # Prepared once, before several processes would at a time.
+        build.load_dataset(dataclasses.replace(settings.experiment, dataset=dataset))
     jobs = [Job(cell, workdir / cell.folder, settings.free_arguments) for cell in left]
     stopped_by = _train(jobs, len(cells), table, settings)
     rows = _rows(cells, table)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rebar_tf import estimators
-from trainers.common.plot import COLOURS, MARKERS, label_steps, new_figure
+from trainers.common.plot import curve_style, label_steps, new_figure
 from trainers.toy.problem import Curve, exact_loss, optimum, probability
 
 HEADER = f"{'method':<24}{'theta':>9}{'P(b=1)':>9}{'loss':>11}{'optimum':>11}{'log variance':>14}  reached"
@@ -109,14 +109,8 @@ def _by_kind(curves: dict[str, Curve]) -> dict[str, list[str]]:
 def _draw(above: Axes, below: Axes, curves: dict[str, Curve], target: float) -> None:
     above.axhline(optimum(target), color="0.75", linewidth=5.0, zorder=0)
     for i, (name, curve) in enumerate(curves.items()):
-        # Thinner ones over thicker ones, and markers at other places: several curves coincide.
-        style: dict[str, Any] = {
-            "color": COLOURS[i % len(COLOURS)],
-            "linewidth": max(3.0 - 0.3 * i, 1.0),
-            "marker": MARKERS[i % len(MARKERS)],
-            "markersize": 6,
-            "markevery": (3 * i % 25, 25),
-        }
+        # Markers at other places than those of other curves.
+        style = {**curve_style(i), "markersize": 6, "markevery": (3 * i % 25, 25)}
         above.plot(curve.steps, exact_loss(curve.theta, target), **style)
         log_variance = np.array([_log(variance) for variance in curve.variance])
         label = name if np.isfinite(log_variance).any() else f"{name} (no variance)"

@@ -8,7 +8,7 @@ import pathlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trainers.common.plot import COLOURS, MARKERS, label_steps, new_figure, save
+from trainers.common.plot import curve_style, label_steps, new_figure, save
 from trainers.variance.report import WHOLE, Row
 from trainers.variance.settings import Settings
 
@@ -53,16 +53,13 @@ def _draw_part(axis: Axes, quantity: str, rows: list[Row]) -> None:
     for i, method in enumerate(dict.fromkeys(row["method"] for row in rows)):
         own = [row for row in rows if row["method"] == method]
         apart = max(len(own) // _MARKERS_A_CURVE, 1)
-        # Thinner ones over thicker ones, and markers at other places: several curves coincide.
         axis.plot(
             [row["step"] for row in own],
             [row[quantity] for row in own],
             label=method,
-            color=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[i % len(MARKERS)],
             markersize=5,
-            markevery=(i % apart, apart),
-            linewidth=max(3.0 - 0.3 * i, 1.0),
+            markevery=(i % apart, apart),  # at other places than those of other curves
+            **curve_style(i),
         )
     if quantity == "signal_to_noise":
         axis.set_yscale("log")
