@@ -66,7 +66,7 @@ def define(values: flags.Flags, without: Collection[str] = ()) -> list[str]:
 
 
 def _define(values: flags.Flags, name: str, kind: type, optional: bool, description: str) -> None:
-    text = f"Option of the estimators {', '.join(takers(name))}: {description} Unset: the estimator's own default."
+    text = f"Option of {', '.join(takers(name))}: {description} Unset: the estimator's own default."
     if kind is bool:
         flags.define_boolean(values, name, None, text)
     else:
@@ -77,7 +77,7 @@ def _define(values: flags.Flags, name: str, kind: type, optional: bool, descript
 
 
 def _or_none(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Leaves the text `none` as it is: the value None is that of a flag that was not given."""
+    """A converter that leaves `none` as text, since the value None means that the flag was not given."""
     return lambda argument: argument if argument == "none" else convert(argument)
 
 
@@ -112,7 +112,7 @@ def build(experiment: Experiment) -> estimators.Estimator:
 
 
 def _as_flags(message: str, given: dict[str, Any]) -> str:
-    """A message of the library about an argument as one about the flag."""
+    """Turns a message of the library about an argument into one about the flag."""
     found = re.match(r"`(\w+)` must be (.*)\. Received: ", message)
     if not found or found[1] not in given:
         return message

@@ -47,7 +47,7 @@ class Number(flags.FloatParser):
 
 
 def define(values: Flags, name: str, default: Any, text: str, convert: Callable[[str], Any], expected: str) -> None:
-    """Defines a flag whose text `convert` turns into its value, with a ValueError for what is not expected."""
+    """Defines a flag whose value is `convert` of its text, which raises ValueError for what is not expected."""
     text = f"{text} Expected: {expected}."
     flags.DEFINE(Checked(convert, expected), name, default, text, values, flags.ArgumentSerializer())
 
@@ -121,8 +121,8 @@ def parse(
         values: the command's flags.
         argv: the command line, program name first.
         documentation: what `--help` shows above the flags, before it ends the program.
-        options_without: names of the estimators' options that are not taken; None where none at all is taken. What the
-            options are only TensorFlow can say, and is asked when the other flags are known to be good.
+        options_without: names of the estimators' options that are not taken; None where none at all is taken. To know
+            the options takes importing TensorFlow, which is done once the other flags are known to be good.
 
     Raises:
         BadInput: for a flag or a value that is not expected.
@@ -149,7 +149,7 @@ def parse(
 
 
 def _parsed(values: Flags, argv: Sequence[str], known_only: bool) -> list[str]:
-    """Parses a command line; what is left of it."""
+    """Parses a command line, and returns what is left of it."""
     try:
         rest = values(argv, known_only=known_only)
     except flags.UnrecognizedFlagError as error:

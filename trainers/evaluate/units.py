@@ -28,7 +28,7 @@ def layers(model: Any, examples: Sequence[Any], split: str) -> list[dict[str, An
         split: its name.
 
     Returns:
-        `split`, `layer` from 1, `kl` and `kl_standard_error` in nats (None but for a sigmoid belief network),
+        `split`; `layer` from 1; `kl` and `kl_standard_error` in nats, None unless the model is a sigmoid belief network;
         `active_units`, `units`, `images`.
     """
     parts, means = [], []

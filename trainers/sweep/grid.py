@@ -83,7 +83,7 @@ def cells(settings: Settings) -> list[Cell]:
     """The grid of the settings, in the order of the lists: the last of them, the seeds, changes fastest.
 
     Raises:
-        BadInput: for a dataset, task, model, method, rate or seed that there is none of.
+        BadInput: for a dataset, task, model, method, rate or seed that does not exist.
     """
     tasks = [_task(item) for item in _given(settings, "tasks")]
     models = _given(settings, "models")

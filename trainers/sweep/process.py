@@ -46,7 +46,7 @@ class Outcome:
 
     Attributes:
         cell: the cell.
-        row: of the results; None if it was stopped, and is to go on another time.
+        row: of the results; None if it was stopped, to be continued another time.
         reason: why it failed, or was not run though the sweep was not stopped.
     """
 

@@ -4,7 +4,7 @@
       REBAR with a learned temperature on 4,000 digits that need no download.
 
   python -m trainers.train --estimator=nvil --num_layers=2 --workdir=runs/nvil
-      Another estimator, a deeper model, a folder of your choice. The same command goes on where it stopped.
+      Another estimator, a deeper model, a folder of your choice. The same command continues where it stopped.
 
   python -m trainers.train --dataset=mnist --data_dir=data --estimator=concrete --temperature=0.5
       All of MNIST, from raw files or tensorflow-datasets below data.

@@ -20,7 +20,7 @@ signal-to-noise ratio,
 from moving averages that start at 0 and decay by 0.999 a step. The mean is that of all unbiased methods' averages of g;
 E g is the average of the least noisy one. The docstring of EstimatorComparison has the details. At the end both are
 drawn, as log_variance and signal_to_noise, .png and .svg. The last line of the output is summary.json. The same command
-goes on where it stopped; Ctrl-C and SIGTERM save a checkpoint before the program ends, with status 130 and 143.
+continues where it stopped; Ctrl-C and SIGTERM save a checkpoint before the program ends, with status 130 and 143.
 """
 
 from __future__ import annotations

@@ -50,11 +50,11 @@ class VarianceLine(keras.callbacks.Callback):
 class VarianceCsv(keras.callbacks.Callback):
     """Appends each epoch's report to a csv file with the columns `COLUMNS`; a cell is empty where there is no number.
 
-    A run that goes on from a checkpoint repeats the steps after it: rows after the model's step are taken out first.
+    A run that continues from a checkpoint repeats the steps after it, so rows after the model's step are removed first.
 
     Args:
         path: of the file.
-        every: steps of a whole report; a last, shorter one is taken out when the run goes on.
+        every: steps of a whole report; a last, shorter one is removed when the run continues.
         origin: a line about where the file comes from, which is its first line, after a `#`.
     """
 
