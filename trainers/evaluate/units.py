@@ -28,8 +28,8 @@ def layers(model: Any, examples: Sequence[Any], split: str) -> list[dict[str, An
         split: its name.
 
     Returns:
-        `split`; `layer` from 1; `kl` and `kl_standard_error` in nats, None unless the model is a sigmoid belief network;
-        `active_units`, `units`, `images`.
+        `split`; `layer` from 1; `kl` and `kl_standard_error` in nats, None unless the model is a sigmoid belief
+        network; `active_units`, `units`, `images`.
     """
     parts, means = [], []
     for start in range(0, len(examples[0]), _BATCH):
