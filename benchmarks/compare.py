@@ -22,42 +22,54 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from trainers.common import flags
+from trainers.common.errors import BadInput, reports_bad_input
+from trainers.common.experiment import FLAGS, Experiment
 
-from trainers import flags as trainer_flags
-from trainers import quiet
-from trainers.checked_flags import define_integer
-
-flags.DEFINE_string("before", None, "Checkout to compare this one with.", required=True)
-flags.DEFINE_string("before_xla_flags", "", "XLA_FLAGS of that one.")
-define_integer("rounds", 8, "Turns of each.")
-flags.DEFINE_boolean("worker", False, "Whether this is one of the two processes: a line in, a rate out.")
 _PROGRAM, _PROGRAMS = 100, 10
 
 
-def main(argv: Sequence[str]) -> None:
-    del argv
-    if flags.FLAGS.worker:
-        work(trainer_flags.experiment())
-        return
+@reports_bad_input("compare")
+def main(argv: Sequence[str]) -> int:
+    values = flags.Flags()
+    flags.define_string(values, "before", None, "Checkout to compare this one with.")
+    flags.define_string(values, "before_xla_flags", "", "XLA_FLAGS of that one.")
+    flags.define_integer(values, "rounds", 8, "Turns of each.", low=1)
+    flags.define_boolean(values, "worker", False, "Whether this is one of the two processes: a line in, a rate out.")
+    flags.define_experiment(values, *FLAGS)
+    given = flags.parse(values, argv, __doc__, options_without=())
+    checkout, xla_flags, rounds, worker = (
+        given.pop(name) for name in ("before", "before_xla_flags", "rounds", "worker")
+    )
+    if worker:
+        work(Experiment.from_flags(given))
+        return 0
+    if checkout is None:
+        raise BadInput("flag --before: must be given; expected a checkout")
     here = pathlib.Path(__file__).parents[1]
-    before = start(pathlib.Path(flags.FLAGS.before).resolve(), flags.FLAGS.before_xla_flags)
+    before = start(pathlib.Path(checkout).resolve(), xla_flags)
     after = start(here, "")
-    pairs = [(rate(before), rate(after)) for _ in range(flags.FLAGS.rounds)]
+    pairs = [(rate(before), rate(after)) for _ in range(rounds)]
     for process in (before, after):
         process.communicate()
     for name, rates in zip(("before", "after"), zip(*pairs, strict=True), strict=True):
         print(f"{name:6}  {statistics.median(rates):6.0f} steps/s  ({', '.join(f'{value:.0f}' for value in rates)})")
     print(json.dumps({"ratio": round(statistics.median(after / before for before, after in pairs), 3)}))
+    return 0
 
 
 def start(checkout: pathlib.Path, xla_flags: str) -> subprocess.Popen:
-    """A worker on the package in `checkout`; this file is the same for both."""
+    """A worker of `checkout`, by its own file of this name: only the flags and the lines exchanged must be the same."""
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     if xla_flags:
         environment["XLA_FLAGS"] = xla_flags
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, __file__, "--worker", *sys.argv[1:]], env=environment, text=True, **pipes)
+    return subprocess.Popen(
+        [sys.executable, checkout / "benchmarks" / "compare.py", "--worker", *sys.argv[1:]],
+        env=environment,
+        text=True,
+        **pipes,
+    )
 
 
 def rate(worker: subprocess.Popen) -> float:
@@ -67,13 +79,12 @@ def rate(worker: subprocess.Popen) -> float:
     return float(worker.stdout.readline())
 
 
-def work(settings: dict[str, Any]) -> None:
+def work(experiment: Experiment) -> None:
     """Answers each line of the input with a rate."""
-    quiet.import_tensorflow()
     import random_network  # a file's own folder is on its path; the rest comes from the checkout
     import tensorflow as tf
 
-    model, batches = random_network.build(settings, _PROGRAM)
+    model, batches = random_network.build(experiment, _PROGRAM)
     model.fit(batches, steps_per_epoch=_PROGRAM, verbose=0, shuffle=False)  # compiles
     stacked = next(iter(batches.batch(_PROGRAM)))
     for _ in sys.stdin:
@@ -84,4 +95,4 @@ def work(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=trainer_flags.parse)
+    sys.exit(main(sys.argv))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from trainers.common import flags
+from trainers.common.experiment import FLAGS, Experiment
 
 if TYPE_CHECKING:  # TensorFlow takes seconds: the function imports it
     import tensorflow as tf
@@ -10,20 +15,27 @@ if TYPE_CHECKING:  # TensorFlow takes seconds: the function imports it
     import rebar_tf as rt
 
 
-def build(settings: dict[str, Any], steps: int) -> tuple[rt.models.SigmoidBeliefNetwork, tf.data.Dataset]:
+def parse(argv: Sequence[str], documentation: str) -> Experiment:
+    """The experiment of a command line that has the flags of `trainers.train`."""
+    values = flags.Flags()
+    flags.define_experiment(values, *FLAGS)
+    return Experiment.from_flags(flags.parse(values, argv, documentation, options_without=()))
+
+
+def build(experiment: Experiment, steps: int) -> tuple[rt.models.SigmoidBeliefNetwork, tf.data.Dataset]:
     """A model that trains `steps` steps in a program, and its batches.
 
     Args:
-        settings: the flags of `trainers.train`.
+        experiment: what is trained.
         steps: of one program.
     """
     import numpy as np
 
     import rebar_tf as rt
-    from trainers import experiment
+    from trainers.common.build import build_model
 
     images = np.random.default_rng(0).uniform(size=(4800, 784)) < 0.13
     dataset = rt.datasets.Dataset("random", train=images, valid=images, test=images)
-    model = experiment.build_model({**settings, "task": "generative"}, dataset)
+    model = build_model(dataclasses.replace(experiment, task="generative"), dataset)
     model.steps_per_execution = steps
-    return model, rt.datasets.batches(images, settings["batch_size"])
+    return model, rt.datasets.batches(images, experiment.batch_size)

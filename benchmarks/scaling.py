@@ -9,6 +9,7 @@ Batches and bounds are measured three times, and the medians are printed; the sw
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import resource
@@ -18,13 +19,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from absl import app
 
 from benchmarks import random_network
-from trainers import flags as trainer_flags
-from trainers import quiet, sweep_process
+from trainers.common.errors import reports_bad_input
+from trainers.common.experiment import Experiment
 
 _ROUNDS, _PROGRAM, _PROGRAMS = 3, 100, 5
 _BATCHES = (24, 48, 96, 192, 384)
@@ -33,13 +31,13 @@ _IMAGES = 10_000
 _SWEEP_STEPS = 5000
 
 
-def main(argv: Sequence[str]) -> None:
-    del argv
+@reports_bad_input("scaling")
+def main(argv: Sequence[str]) -> int:
+    experiment = random_network.parse(argv, __doc__)
     print(sweep_table({jobs: sweep(jobs) for jobs in (1, 2)}))  # first, as it needs all cores
-    quiet.import_tensorflow()
-    settings = trainer_flags.experiment()
-    print(bound_table(bounds(settings)))
-    print(batch_table(in_turn({batch: training(settings, batch) for batch in _BATCHES})))
+    print(bound_table(bounds(experiment)))
+    print(batch_table(in_turn({batch: training(experiment, batch) for batch in _BATCHES})))
+    return 0
 
 
 def in_turn(runs: dict[int, Callable[[], object]]) -> dict[int, float]:
@@ -54,17 +52,17 @@ def in_turn(runs: dict[int, Callable[[], object]]) -> dict[int, float]:
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def training(settings: dict[str, Any], batch: int) -> Callable[[], object]:
+def training(experiment: Experiment, batch: int) -> Callable[[], object]:
     """What trains on batches of that size for some programs."""
-    model, batches = random_network.build({**settings, "batch_size": batch}, _PROGRAM)
+    model, batches = random_network.build(dataclasses.replace(experiment, batch_size=batch), _PROGRAM)
     return lambda: model.fit(batches, steps_per_epoch=_PROGRAM * _PROGRAMS, verbose=0, shuffle=False)
 
 
-def bounds(settings: dict[str, Any]) -> dict[int, tuple[float, float]]:
+def bounds(experiment: Experiment) -> dict[int, tuple[float, float]]:
     """For each number of samples the seconds of a bound, and the peak memory in MB until then."""
     import numpy as np
 
-    model, _ = random_network.build(settings, _PROGRAM)
+    model, _ = random_network.build(experiment, _PROGRAM)
     images = (np.random.default_rng(0).uniform(size=(_IMAGES, 784)) < 0.13).astype("float32")
     measured = {}
     for samples in _SAMPLES:
@@ -95,7 +93,9 @@ def batch_table(seconds: dict[int, float]) -> str:
 
 def sweep_table(rates: dict[int, list[float]]) -> str:
     """Markdown."""
-    cores = len(sweep_process.available_cores())
+    from trainers.sweep.process import available_cores
+
+    cores = len(available_cores())
     lines = [f"| runs at a time on {cores} cores | steps/s of each | together |", "| --- | --- | --- |"]
     for jobs, values in rates.items():
         mean = statistics.mean(values)
@@ -111,4 +111,4 @@ def bound_table(measured: dict[int, tuple[float, float]]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=trainer_flags.parse)
+    sys.exit(main(sys.argv))

@@ -15,15 +15,13 @@ import os
 import pathlib
 import re
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from absl import app
-
 from benchmarks import random_network
-from trainers import flags as trainer_flags
-from trainers import quiet
+from trainers.common.errors import reports_bad_input
 
 if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they need it
     import tensorflow as tf
@@ -33,13 +31,13 @@ if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they
 _PROGRAM, _STEPS = 100, 300
 
 
-def main(argv: Sequence[str]) -> None:
-    del argv
-    quiet.import_tensorflow()
-    model, batches = random_network.build(trainer_flags.experiment(), _PROGRAM)
+@reports_bad_input("step_profile")
+def main(argv: Sequence[str]) -> int:
+    model, batches = random_network.build(random_network.parse(argv, __doc__), _PROGRAM)
     model.fit(batches, steps_per_epoch=_STEPS, verbose=0, shuffle=False)  # compiles
     durations = profile(lambda: model.fit(batches, steps_per_epoch=_STEPS, verbose=0, shuffle=False))
     print(table(durations, kinds(model, batches), len(os.sched_getaffinity(0))))
+    return 0
 
 
 def profile(run: Callable[[], object]) -> dict[str, list[float]]:
@@ -100,4 +98,4 @@ def table(durations: dict[str, list[float]], kind_of: dict[str, str], cores: int
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=trainer_flags.parse)
+    sys.exit(main(sys.argv))

@@ -27,14 +27,12 @@ from typing import Any
 
 from absl import app, flags
 
-from trainers.checked_flags import define_integer
-
 flags.DEFINE_string("yardstick", None, "Program to compare with. Unset: no ratios.")
 flags.DEFINE_string("yardstick_python", sys.executable, "Python that runs the yardstick.")
 flags.DEFINE_string("data_dir", None, "Folder with the raw files mnist/*-ubyte.gz.", required=True)
 flags.DEFINE_list("rows", None, "Names of the rows to run. Unset: all.")
-define_integer("rounds", 5, "Rounds, each with one run of the yardstick and of every row.")
-define_integer("num_steps", 3000, "Training steps of each run.", low=1500)
+flags.DEFINE_integer("rounds", 5, "Rounds, each with one run of the yardstick and of every row.", lower_bound=1)
+flags.DEFINE_integer("num_steps", 3000, "Training steps of each run.", lower_bound=1500)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from trainers import quiet
+from trainers.common.tensorflow_import import import_tensorflow
 
-quiet.import_tensorflow()  # as the trainers do: what they compute here is what they compute in a process of their own
+import_tensorflow()  # as the trainers do: what they compute here is what they compute in a process of their own
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def fixed_seed():
 def short_programs():
     """Programs of 3 steps, so that a report of 6 can be cut."""
     with pytest.MonkeyPatch.context() as patch:
-        from trainers import loop
+        from trainers.run import loop
 
         patch.setattr(loop, "_MOST_STEPS_PER_PROGRAM", 3)
         yield

@@ -26,7 +26,7 @@ def test_wheel_carries_all_modules_the_type_marker_and_the_papers_numbers(tmp_pa
     (wheel,) = tmp_path.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
-    assert held == modules | {"rebar_tf/py.typed", "trainers/paper_tables.csv"}
+    assert held == modules | {"rebar_tf/py.typed", "trainers/report/paper_tables.csv"}
 
 
 def test_tensorflow_probability_is_imported_only_when_used():

@@ -1,0 +1,50 @@
+"""Bad input of the user: how it is raised, and how a command reports it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+BAD_INPUT_STATUS = 2
+INTERRUPTED_STATUS = 130
+
+
+class BadInput(Exception):
+    """Bad input of the user: shown as one line, without a traceback.
+
+    The message names the flag, its value, and what is expected.
+    """
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error on a single line."""
+    return " ".join(str(error).split())
+
+
+def print_error(command: str, error: Exception) -> None:
+    """Prints an error of a command as one line on stderr."""
+    print(f"{command}.py: error: {one_line(error)}", file=sys.stderr, flush=True)
+
+
+Main = Callable[[Sequence[str]], int]
+
+
+def reports_bad_input(command: str) -> Callable[[Main], Main]:
+    """A decorator for the main function of a command: bad input and Ctrl-C become one line on stderr and a status."""
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def guarded(argv: Sequence[str]) -> int:
+            try:
+                return main(argv)
+            except BadInput as error:
+                print_error(command, error)
+                return BAD_INPUT_STATUS
+            except KeyboardInterrupt:
+                print("stopped by SIGINT; the same command starts anew", file=sys.stderr, flush=True)
+                return INTERRUPTED_STATUS
+
+        return guarded
+
+    return decorate

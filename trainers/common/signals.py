@@ -1,0 +1,38 @@
+"""How a command ends when SIGINT or SIGTERM tells it to."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import types
+from collections.abc import Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def exit_status(signum: int, at: str) -> int:
+    """Prints on stderr how to continue; returns the status that a shell shows for a program ended by the signal."""
+    print(
+        f"stopped by {signal.Signals(signum).name} {at}; the same command goes on from there",
+        file=sys.stderr,
+        flush=True,
+    )
+    return 128 + signum
+
+
+@contextlib.contextmanager
+def exits_on_signals(
+    at: str = "outside of training: what is saved is the last checkpoint, if there is one",
+) -> Iterator[None]:
+    """In this block SIGINT and SIGTERM end the program with one line, which says `at`, in place of a traceback."""
+
+    def leave(signum: int, frame: types.FrameType | None) -> None:
+        sys.exit(exit_status(signum, at))
+
+    old = {signum: signal.signal(signum, leave) for signum in SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)

@@ -1,0 +1,1 @@
+"""Prepares a dataset and prints its statistics: `python -m trainers.data --help`."""

@@ -1,0 +1,1 @@
+"""Evaluates a finished run: `python -m trainers.evaluate --help`."""

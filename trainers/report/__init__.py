@@ -1,0 +1,1 @@
+"""Writes the paper's tables and figures: `python -m trainers.report --help`."""

@@ -1,0 +1,199 @@
+"""Tables App.1 and App.2 of the paper, from the tables of sweeps, next to the paper's own numbers."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.resources
+import itertools
+import math
+import pathlib
+import shlex
+import statistics
+from typing import Any
+
+from trainers.common import files
+from trainers.common.errors import BadInput
+from trainers.sweep import results
+from trainers.sweep.results import DIVERGED, FINISHED, Row
+from trainers.sweep.settings import MODELS, SHARED_FLAGS
+
+METHODS = {
+    "nvil": "NVIL",
+    "muprop": "MuProp",
+    "rebar:0.1": "REBAR (0.1)",
+    "rebar": "REBAR",
+    "concrete:0.1": "Concrete (0.1)",
+}
+MODEL_TITLES = {"linear1": "Linear, 1 layer", "linear2": "Linear, 2 layers", "nonlinear": "Nonlinear"}
+TABLES = {
+    "train_bound": "Table App.1: training bound",
+    "test_bound_100": "Table App.2: test bound of 100 samples",
+}
+_PAPER = "paper_tables.csv"
+NOT_RUN = "not run"
+
+Key = tuple[str, ...]  # column, dataset, task, model, method
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One number of a table.
+
+    Attributes:
+        mean: over the seeds, in nats.
+        standard_error: of the mean; None with one seed.
+        seeds: how many finished; None for the paper's, which are 5 trials.
+        tried: how many seeds were run, those that failed or diverged too.
+        learning_rate: the best on the validation images; None for the paper's.
+    """
+
+    mean: float
+    standard_error: float | None
+    seeds: int | None = None
+    tried: int | None = None
+    learning_rate: float | None = None
+
+    def __str__(self) -> str:
+        if self.seeds is None:
+            return f"{self.mean:g} ± {self.standard_error:g}"
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
+        of = f" of {self.tried}" if self.tried != self.seeds else ""
+        return f"{self.mean:.2f}{error} ({self.seeds}{of} seed{'s' * (self.tried != 1)})"
+
+
+def paper() -> dict[Key, Entry]:
+    """The paper's numbers."""
+    text = importlib.resources.files(__package__).joinpath(_PAPER).read_text()
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    names = ("column", "dataset", "task", "model", "method")
+    return {tuple(row[n] for n in names): Entry(float(row["mean"]), float(row["standard_error"])) for row in rows}
+
+
+def check_comparable(rows: list[Row], path: pathlib.Path) -> None:
+    """Raises `BadInput` unless the rows differ only in what the tables show separately.
+
+    Args:
+        rows: of one file.
+        path: of the file, for the message.
+    """
+    several = "expected rows with the same ones; give trainers.sweep another --results for the others"
+    steps = sorted({row["steps"] for row in rows})
+    if len(steps) > 1:
+        raise BadInput(f"{path}: has runs of {' and '.join(map(str, steps))} steps; {several}")
+    shared = sorted({_shared(row["command"]) for row in rows})
+    if len(shared) > 1:
+        texts = (" ".join(flags) or "the trainer's own values" for flags in shared)
+        raise BadInput(f"{path}: has runs with other flags: {' / '.join(texts)}; {several}")
+    for names, rates in results.by_rate(rows).items():
+        for (one, ours), (other, theirs) in itertools.combinations(rates.items(), 2):
+            if not {row["seed"] for row in ours} & {row["seed"] for row in theirs}:
+                raise BadInput(
+                    f"{path}: {' '.join(names)} has learning rates {one:g} and {other:g} at different seeds; expected "
+                    "are rates with a seed in common"
+                )
+
+
+def _shared(command: str) -> tuple[str, ...]:
+    """The flags of a cell's command that hold for a whole sweep."""
+    return tuple(part for part in shlex.split(command) if part.lstrip("-").partition("=")[0] in SHARED_FLAGS)
+
+
+def entries(rows: list[Row]) -> dict[Key, Entry | str]:
+    """The numbers of the tables by place, each at the learning rate that is best on the validation images.
+
+    Args:
+        rows: of one file, comparable.
+
+    Returns:
+        For each place that was run an `Entry`, or a word for how its runs ended where none finished.
+    """
+    found: dict[Key, Entry | str] = {}
+    for column in TABLES:
+        for row in rows:
+            if row["status"] != FINISHED:
+                place = (column, *_names(row))
+                found[place] = DIVERGED if DIVERGED in (row["status"], found.get(place)) else row["status"]
+        for names, rates in results.by_rate(rows).items():
+            rate = results.best_rate(rates)
+            values = [row[column] for row in rates[rate]]
+            error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+            tried = sum(_names(row) == names and row["learning_rate"] == rate for row in rows)
+            found[(column, *names)] = Entry(statistics.fmean(values), error, len(values), tried, rate)
+    return found
+
+
+def _names(row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in ("dataset", "task", "model", "method"))
+
+
+def settings_line(rows: list[Row]) -> str:
+    """What the rows of one file have in common, in words."""
+    rates = {f"{row['learning_rate']:g}" for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    dates = sorted({row["date"] for row in rows})
+    days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    flags = " ".join(_shared(rows[0]["command"]))
+    listed = [
+        f"{rows[0]['steps']:,} steps",
+        f"learning rate{'s' * (len(rates) > 1)} {', '.join(sorted(rates, key=float))}",
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}",
+        days,
+    ]
+    return f"{'; '.join([*listed, *([flags] if flags else [])])}."
+
+
+def markdown(rows: list[Row]) -> str:
+    """Both tables of one file, a part for each dataset and task, each number above the paper's."""
+    ours, theirs = entries(rows), paper()
+    methods = list(dict.fromkeys([*METHODS, *(row["method"] for row in rows)]))
+    run = list(dict.fromkeys((row["dataset"], row["task"]) for row in rows))
+    compared = list(dict.fromkeys(key[1:3] for key in theirs))
+    parts = [settings_line(rows)]
+    for column, title in TABLES.items():
+        for dataset, task in sorted(run, key=lambda problem: problem not in compared):
+            own = "" if (dataset, task) in compared else "; not in the paper"
+            parts.append(f"**{title}, {dataset}, {task}{own}**")
+            parts.append(_part(column, (dataset, task), methods, ours, theirs))
+    missing = [" ".join(problem) for problem in compared if problem not in run]
+    if missing:
+        parts.append(f"Of the paper's tables {' and '.join(missing)}: {NOT_RUN}.")
+    return "\n\n".join(parts)
+
+
+def _part(column: str, problem: tuple[str, str], methods: list[str], ours: dict, theirs: dict) -> str:
+    lines = [["", "", *(METHODS.get(method, method) for method in methods)], ["---"] * (len(methods) + 2)]
+    for model in MODELS:
+        keys = [(column, *problem, model, method) for method in methods]
+        lines.append([MODEL_TITLES[model], "here", *(str(ours.get(key, NOT_RUN)) for key in keys)])
+        if any(key in theirs for key in keys):
+            lines.append(["", "paper", *(str(theirs.get(key, "-")) for key in keys)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+_CSV_COLUMNS = (
+    *("column", "dataset", "task", "model", "method", "mean", "standard_error", "seeds", "tried", "learning_rate"),
+    *("steps", "status", "paper_mean", "paper_standard_error"),
+)
+
+
+def csv_rows(rows: list[Row]) -> list[dict[str, Any]]:
+    """Both tables of one file as rows: every place of the paper's tables, and what was run besides."""
+    ours, theirs = entries(rows), paper()
+    lines = []
+    for key in dict.fromkeys([*theirs, *ours]):
+        line: dict[str, Any] = dict(zip(_CSV_COLUMNS, key, strict=False))
+        entry = ours.get(key, NOT_RUN)
+        if isinstance(entry, Entry):
+            line |= {**dataclasses.asdict(entry), "steps": rows[0]["steps"], "status": FINISHED}
+        else:
+            line["status"] = entry
+        if key in theirs:
+            line |= {"paper_mean": theirs[key].mean, "paper_standard_error": theirs[key].standard_error}
+        lines.append(line)
+    return lines
+
+
+def write_csv(path: pathlib.Path, rows: list[Row]) -> None:
+    """Writes `csv_rows`; None and what is missing is an empty cell."""
+    files.write_csv(path, _CSV_COLUMNS, csv_rows(rows))

@@ -1,0 +1,1 @@
+"""A run in a folder: its files, its training, and how it resumes."""

@@ -1,0 +1,84 @@
+"""Training as calls of `model.fit` whose epochs are the reports of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import keras
+import tensorflow as tf
+
+from rebar_tf import callbacks
+from rebar_tf.training import StochasticTraining
+from trainers.common.experiment import Experiment
+from trainers.run.workdir import Workdir
+
+_MOST_STEPS_PER_PROGRAM = 100
+_WATCHED_IMAGES = 1000  # of the validation split, in the bound of each report
+
+
+def train(
+    experiment: Experiment,
+    workdir: Workdir,
+    model: StochasticTraining,
+    batches_from: Callable[[int], tf.data.Dataset],
+    validation: tuple,
+    reports: Sequence[keras.callbacks.Callback] = (),
+) -> None:
+    """Trains up to `num_steps`, from the step that the model has reached.
+
+    Args:
+        experiment: what is trained.
+        workdir: where curve, TensorBoard scalars and checkpoint go.
+        model: compiled, new or from a checkpoint.
+        batches_from: from a step to an infinite dataset that begins with the batch of that step.
+        validation: what `model.bound` takes, of the validation split.
+        reports: callbacks that write more than the curve; they are called after it.
+
+    Raises:
+        rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM, after a checkpoint.
+    """
+    num_steps, every = experiment.num_steps, experiment.report_every
+    watched = callbacks.ValidationBound(*(part[:_WATCHED_IMAGES] for part in validation))
+    progress = callbacks.ProgressLine(num_steps)
+    checkpoint = callbacks.Checkpoint(workdir.checkpoint, experiment.checkpoint_minutes)
+    for callback in (watched, progress, checkpoint):
+        callback.set_model(model)
+    if callbacks.global_step(model) == 0:
+        progress.on_epoch_end(0, {"valid_bound": watched.value()})
+    with callbacks.StopOnSignal() as stop:
+        reporting = [
+            stop,
+            callbacks.ContinueReport(every),
+            callbacks.StepsPerSecond(),
+            watched,
+            progress,
+            callbacks.TensorBoardScalars(workdir.tensorboard),
+            callbacks.CurveCsv(workdir.curve, every),
+            *reports,
+            checkpoint,
+        ]
+        try:
+            for steps, epochs in phases(callbacks.global_step(model), num_steps, every):
+                _fit(model, batches_from(callbacks.global_step(model)), steps, epochs, reporting)
+        except callbacks.Interrupted:
+            checkpoint.save()
+            raise
+
+
+def phases(start: int, num_steps: int, every: int) -> Iterator[tuple[int, int]]:
+    """The calls of `fit` that lead from step `start` to `num_steps`, as `(steps_per_epoch, epochs)`.
+
+    Reports end at the multiples of `every`: the rest of one that was cut, the whole ones, a last shorter one.
+    """
+    rest = min(-start % every, num_steps - start)
+    whole, last = divmod(num_steps - start - rest, every)
+    yield from ((steps, epochs) for steps, epochs in ((rest, 1), (every, whole), (last, 1)) if steps and epochs)
+
+
+def _fit(model: StochasticTraining, batches: tf.data.Dataset, steps: int, epochs: int, reporting: list) -> None:
+    # Several steps in one program, as Keras takes as long between two programs as a step does; no more than a signal
+    # can wait for, and a number that divides the steps of an epoch.
+    steps_per_execution = next(n for n in range(min(steps, _MOST_STEPS_PER_PROGRAM), 0, -1) if steps % n == 0)
+    if steps_per_execution != model.steps_per_execution:
+        model.steps_per_execution, model.train_function = steps_per_execution, None
+    model.fit(batches, steps_per_epoch=steps, epochs=epochs, callbacks=reporting, verbose=0, shuffle=False)

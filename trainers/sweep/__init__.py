@@ -1,0 +1,1 @@
+"""Trains a grid of models: `python -m trainers.sweep --help`."""

@@ -1,0 +1,200 @@
+"""Runs each cell of a sweep as a separate process, on its share of the cores."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import pathlib
+import queue
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from trainers.common.signals import SIGNALS
+from trainers.run.workdir import Workdir
+from trainers.sweep import results
+from trainers.sweep.grid import Cell
+from trainers.sweep.results import FAILED, Row
+
+TRAINER = (sys.executable, "-m", "trainers.train")
+_LOG_END = 4096  # bytes of the log that are searched for its last line
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A cell to train, and where.
+
+    Attributes:
+        cell: the cell.
+        folder: of its run.
+        free_arguments: flags that its numbers do not depend on.
+    """
+
+    cell: Cell
+    folder: pathlib.Path
+    free_arguments: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        cell: the cell.
+        row: of the results; None if it was stopped, to be continued another time.
+        reason: why it failed, or was not run though the sweep was not stopped.
+    """
+
+    cell: Cell
+    row: Row | None
+    reason: str = ""
+
+
+Watch = Callable[[subprocess.Popen], contextlib.AbstractContextManager]
+
+
+def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext) -> Outcome:
+    """Trains a cell, or continues to, in a separate process, whose output goes to log.txt in the folder.
+
+    Args:
+        job: what to run.
+        threads: of TensorFlow.
+        watch: from the process to a context in which it is waited for.
+    """
+    job.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # The process holds the lock too: one that outlives its sweep still keeps others out of the folder.
+        with results.locked(job.folder, wait=False) as lock, open(job.folder / "log.txt", "a") as log:
+            process = _start(job, threads, lock, log)
+            with watch(process):
+                status = process.wait()
+    except BlockingIOError:
+        return Outcome(job.cell, None, "another process is training it")
+    return _outcome(job, status)
+
+
+def run_and_record(runner: Callable[[Job], Outcome], job: Job, table: pathlib.Path) -> Outcome:
+    """Runs a cell and records its row from where it ran, as the sweep itself may have ended by then."""
+    outcome = runner(job)
+    if outcome.row is not None:
+        results.record(table, outcome.row)
+    return outcome
+
+
+def _start(job: Job, threads: int, lock: int, log: IO[str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*TRAINER, *job.cell.arguments, f"--workdir={job.folder}", *job.free_arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=(lock,),
+        env={**os.environ, "TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)},
+        start_new_session=True,  # Ctrl-C reaches the sweep alone, which hands it on once
+    )
+
+
+def _outcome(job: Job, status: int) -> Outcome:
+    summary = Workdir(job.folder).finished(job.cell.num_steps) if status == 0 else None
+    if summary is not None:
+        measured = results.measured(summary)
+    else:
+        measured = {**dict.fromkeys(results.MEASURED), "status": FAILED}
+    row = {**job.cell.columns, **measured, "date": datetime.date.today().isoformat()}
+    return Outcome(job.cell, row, "" if summary is not None else _reason(job.folder / "log.txt", status))
+
+
+def _reason(log: pathlib.Path, status: int) -> str:
+    lines = log.read_bytes()[-_LOG_END:].decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return f"{how}: {last}"
+
+
+class LocalRuns:
+    """Runs cells on this machine, several at a time, each on its share of the cores; a signal stops all.
+
+    A context manager, of the main thread: inside, SIGINT and SIGTERM are handed on to the runs, which save their
+    checkpoints.
+
+    Args:
+        jobs: runs at a time.
+
+    Attributes:
+        received: the signal that came, or None.
+    """
+
+    def __init__(self, jobs: int):
+        self.received: int | None = None
+        self._shares: queue.Queue[set[int]] = queue.Queue()
+        self._started: set[subprocess.Popen] = set()
+        for share in shares(available_cores(), jobs):
+            self._shares.put(share)
+
+    def __enter__(self) -> LocalRuns:
+        self._old = {signum: signal.signal(signum, self._receive) for signum in SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for signum, handler in self._old.items():
+            signal.signal(signum, handler)
+
+    def run(self, job: Job) -> Outcome:
+        """Like the function `run`, on a share of the cores that is free."""
+        share = self._shares.get()
+        try:
+            if self.received is not None:
+                return Outcome(job.cell, None)
+            with _pinned(share):
+                outcome = run(job, len(share), self._watch)
+            if self.received is not None and outcome.row is not None and outcome.row["status"] == FAILED:
+                return Outcome(job.cell, None)
+            return outcome
+        finally:
+            self._shares.put(share)
+
+    @contextlib.contextmanager
+    def _watch(self, process: subprocess.Popen) -> Iterator[None]:
+        self._started.add(process)
+        if self.received is not None:  # the signal came after `run` had checked for one
+            process.terminate()
+        try:
+            yield
+        finally:
+            self._started.discard(process)
+
+    def _receive(self, signum: int, frame: types.FrameType | None) -> None:
+        self.received = signum
+        for process in list(self._started):
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+
+
+def available_cores() -> list[int]:
+    """The numbers of the cores that this process may use; of all cores where the system cannot tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def shares(cores: list[int], jobs: int) -> list[set[int]]:
+    """Divides the cores among several runs, as evenly as possible; with more runs than cores, runs share one."""
+    return [set(cores[i::jobs]) or {cores[i % len(cores)]} for i in range(jobs)]
+
+
+@contextlib.contextmanager
+def _pinned(cores: set[int]) -> Iterator[None]:
+    """In this block the thread and what it starts stay on these cores, where the system supports that."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)  # 0 is the calling thread; a process inherits from the one that starts it
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

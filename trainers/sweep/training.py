@@ -1,0 +1,153 @@
+"""Trains the cells of a sweep, one process each, and prints how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+import joblib
+
+from trainers.common import build, signals
+from trainers.common.errors import BadInput, one_line
+from trainers.sweep import backends, grid, process, results
+from trainers.sweep.grid import Cell
+from trainers.sweep.process import Job, LocalRuns, Outcome
+from trainers.sweep.results import Row
+from trainers.sweep.settings import Settings
+
+_WORKDIR = "runs/sweep"
+
+
+def run(settings: Settings) -> int:
+    """Trains, or continues to train, the cells; the exit status.
+
+    Raises:
+        BadInput: for what every cell would fail at.
+    """
+    workdir = pathlib.Path(settings.experiment.workdir or _WORKDIR).absolute()
+    table = pathlib.Path(settings.results).absolute() if settings.results else workdir / "results.csv"
+    cells = grid.cells(settings)
+    build.check_name("binarization", settings.experiment.binarization)
+    _make_folders(workdir, table)
+    left = _left(cells, results.read(table), settings.retry)
+    for dataset in dict.fromkeys(cell.dataset for cell in left):
+        # Prepared once, before several processes would at a time.
+        build.load_dataset(dataclasses.replace(settings.experiment, dataset=dataset))
+    jobs = [Job(cell, workdir / cell.folder, settings.free_arguments) for cell in left]
+    stopped_by = _train(jobs, len(cells), table, settings)
+    rows = _rows(cells, table)
+    print_best(rows)
+    print(json.dumps(count(cells, rows)), flush=True)
+    return 0 if stopped_by is None else signals.exit_status(stopped_by, "within a sweep")
+
+
+def _make_folders(workdir: pathlib.Path, table: pathlib.Path) -> None:
+    for name, folder in (("workdir", workdir), ("results", table.parent)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"flag --{name}={folder}: {one_line(error)}; expected one that can be made") from error
+
+
+def _left(cells: list[Cell], rows: list[Row], retry: bool) -> list[Cell]:
+    """The cells that are to be trained: those without a row, and with `retry` those that did not finish."""
+    done = {row["command"] for row in rows if not retry or row["status"] == results.FINISHED}
+    return [cell for cell in cells if cell.command not in done]
+
+
+def _train(jobs: list[Job], total: int, table: pathlib.Path, settings: Settings) -> int | None:
+    """Trains and records the cells; the signal that stopped it, or None."""
+    at_a_time = settings.jobs or len(process.available_cores())
+    print(f"{total} cells, {total - len(jobs)} of them done before; {at_a_time} at a time; {table}", flush=True)
+    if not jobs:
+        return None
+    with _runner(settings, at_a_time) as (runner, parallel, received):
+        progress = Progress(total, total - len(jobs))
+        run = joblib.delayed(process.run_and_record)
+        for outcome in parallel(run(runner, job, table) for job in jobs):
+            progress.show(outcome)
+        return received()
+
+
+Runner = tuple[Callable[[Job], Outcome], joblib.Parallel, Callable[[], int | None]]
+
+
+@contextlib.contextmanager
+def _runner(settings: Settings, jobs: int) -> Iterator[Runner]:
+    """What runs a job, what runs several, and what returns the signal that stopped them."""
+    as_they_end = {"return_as": "generator_unordered"} if settings.backend in backends.GENERATING else {}
+    arguments = {"n_jobs": jobs, "batch_size": 1, **as_they_end}
+    if settings.backend == "local":
+        # Threads are enough, as each only waits for its process.
+        with LocalRuns(jobs) as runs:
+            yield runs.run, joblib.Parallel(backend="threading", **arguments), lambda: runs.received
+    else:
+        with backends.connected(settings.backend, settings.cluster, jobs):
+            yield process.run, joblib.Parallel(**arguments), lambda: None
+
+
+class Progress:
+    """Prints a line for each cell that has ended.
+
+    Args:
+        total: cells of the sweep.
+        done: of them, before.
+    """
+
+    def __init__(self, total: int, done: int):
+        self.total, self.done, self._before, self._start = total, done, done, time.monotonic()
+
+    def show(self, outcome: Outcome) -> None:
+        """Prints how a cell ended, and about how long the rest will take."""
+        if outcome.row is None:
+            if outcome.reason:
+                print(f"[{self.done}/{self.total}] {outcome.cell}: not run, {outcome.reason}", flush=True)
+            return
+        self.done += 1
+        print(
+            f"[{self.done}/{self.total}] {outcome.cell}: {_text(outcome.row, outcome.reason)}; {self._left()} to go",
+            flush=True,
+        )
+
+    def _left(self) -> str:
+        each = (time.monotonic() - self._start) / (self.done - self._before)
+        minutes = round(each * (self.total - self.done) / 60)
+        return f"about {minutes // 60}:{minutes % 60:02d} h"
+
+
+def _text(row: Row, reason: str) -> str:
+    if row["status"] == results.FAILED:
+        return f"failed, {reason}"
+    if row["status"] == results.DIVERGED:
+        return "diverged"
+    bounds = f"train {row['train_bound']:.2f}  valid {row['valid_bound_100']:.2f}  test {row['test_bound_100']:.2f}"
+    speed = row["steps_per_second"]
+    return bounds if speed is None else f"{bounds}  {speed:.0f} steps/s"
+
+
+def _rows(cells: list[Cell], table: pathlib.Path) -> list[Row]:
+    """The rows of the table that are this sweep's."""
+    commands = {cell.command for cell in cells}
+    return [row for row in results.read(table) if row["command"] in commands]
+
+
+def print_best(rows: list[Row]) -> None:
+    """Prints, for each task, model and method, the best learning rate and the bounds at it."""
+    for names, rates in results.by_rate(rows).items():
+        rate = results.best_rate(rates)
+        mean = functools.partial(results.mean, rates[rate])
+        seeds = f"{len(rates[rate])} seed{'s' * (len(rates[rate]) > 1)}"
+        bounds = f"valid {mean('valid_bound_100'):.2f}  test {mean('test_bound_100'):.2f}"
+        print(f"best of {len(rates)}: {' '.join(names)}, learning rate {rate:g}  {bounds}  ({seeds})", flush=True)
+
+
+def count(cells: list[Cell], rows: list[Row]) -> dict[str, int]:
+    """How many cells finished, diverged and failed, and how many have not been run to the end."""
+    states = (results.FINISHED, results.DIVERGED, results.FAILED)
+    counts = {status: sum(row["status"] == status for row in rows) for status in states}
+    return {**counts, "not_run": len(cells) - len(rows)}

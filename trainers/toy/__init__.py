@@ -1,0 +1,1 @@
+"""Runs the paper's toy problem: `python -m trainers.toy --help`."""

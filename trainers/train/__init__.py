@@ -1,0 +1,1 @@
+"""Trains one model: `python -m trainers.train --help`."""

@@ -1,0 +1,36 @@
+"""Trains, or continues to train, one model in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from rebar_tf import callbacks
+from trainers.common import build
+from trainers.common.experiment import Experiment
+from trainers.run import loop, resume
+from trainers.run.summary import summarize
+from trainers.run.workdir import Workdir
+
+
+def run(experiment: Experiment) -> None:
+    """Does what is left to do of an experiment, and prints its summary."""
+    workdir = Workdir.of(experiment.flags(), experiment.estimator)
+    experiment = dataclasses.replace(experiment, workdir=str(workdir.path))
+    resume.run(experiment.flags(), workdir, lambda: train(experiment, workdir))
+
+
+def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
+    """Trains what is left to train, and returns the summary."""
+    build.check_names(experiment)
+    dataset = build.load_dataset(experiment)
+    held_out = build.held_out(experiment, dataset)
+    model = workdir.load_model() if workdir.checkpoint.exists() else build.build_model(experiment, dataset)
+    workdir.claim(experiment.flags())
+    step = callbacks.global_step(model)
+    print(f"{experiment.estimator} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
+    batches_from = functools.partial(build.training_batches, experiment, dataset)
+    with resume.exits_resumably(workdir, model):
+        loop.train(experiment, workdir, model, batches_from, held_out[0])
+    return summarize(experiment, callbacks.read_curve(workdir.curve), model, held_out)

@@ -1,0 +1,1 @@
+"""Compares the gradient variance of several methods: `python -m trainers.variance --help`."""
