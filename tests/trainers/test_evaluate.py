@@ -16,7 +16,7 @@ import tensorflow as tf
 from helpers import command_line
 from matplotlib import image
 from scipy.special import logsumexp
-from small_models import dense, log_bernoulli
+from helpers.networks import dense, log_bernoulli
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rebar_tf as rt
