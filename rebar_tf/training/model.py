@@ -213,7 +213,7 @@ class StochasticTraining(MultiStepTraining):
         gradient_variance.build_moments(variables)
         locked = self._tracker.locked  # Keras closes a built model to new state
         self._tracker.unlock()
-        self.estimator, self.gradient_variance = estimator, gradient_variance
+        self.estimator, self.gradient_variance, self.context_size = estimator, gradient_variance, context_size
         if locked:
             self._tracker.lock()
 
@@ -226,6 +226,20 @@ class StochasticTraining(MultiStepTraining):
             if not self.built:
                 self(example)
             self.build_estimator(self.baseline_context(example).shape[-1])
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Keras's, with what the estimator was built for: a model without a graph is loaded with its state."""
+        config = super().get_build_config()
+        if config is None or self.estimator is None:
+            return config
+        return {**config, "context_size": self.context_size}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        config = dict(config)
+        context_size = config.pop("context_size", None)
+        super().build_from_config(config)
+        if self.estimator is None and all(layer.built for layer in self.stochastic_layers):
+            self.build_estimator(context_size)
 
     def estimate_gradients(
         self, x: Any, y: Any = None, sample_weight: tf.Tensor | None = None
@@ -325,6 +339,8 @@ class StochasticTraining(MultiStepTraining):
     def _update_metrics(
         self, loss: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: tf.Tensor | None
     ) -> dict[str, Any]:
+        if self._compile_loss is not None and self._compile_loss.metrics and not self.has_own_objective:
+            self._compile_loss(y, y_pred, sample_weight)  # counts the losses of the single outputs
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=batch_size(x))
