@@ -25,9 +25,11 @@ test: $(INSTALLED)  ## Run the tests, without the slow ones, two at a time.
 test-slow: $(INSTALLED)  ## Run the slow tests.
 	@$(VENV)/bin/python -m pytest -n 2 -m slow
 
-lint: $(INSTALLED)  ## Check style and formatting.
+lint: $(INSTALLED)  ## Check style, formatting, types and which module imports which.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 # pip first: the one that comes with Python 3.10 searches for minutes for versions that go together. The
 # stamp last, so that an installation that broke off is done again.

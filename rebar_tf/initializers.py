@@ -11,11 +11,11 @@ import keras
 class PaperInitializer(keras.initializers.VarianceScaling):
     """Normal with standard deviation `sqrt(2.6 / fan_in)`, truncated at two standard deviations.
 
-    The released code of the paper initialises every weight matrix so. Glorot's rule gives curves some 5 nats apart
-    after 3,000 steps: compare curves only at the same initialisation.
+    The paper's released code initialises every weight matrix this way. After 3,000 steps the bound differs by some 5
+    nats from that with Glorot's rule, so compare curves only with the same initialisation.
 
     Keras's `VarianceScaling` divides by the standard deviation of the truncated normal (0.8796) to make up for the
-    truncation; the constant here is chosen so that the deviation *before* truncation is the stated one.
+    truncation; the constant here undoes this, so that the stated deviation is that *before* truncation.
 
     Args:
         seed: integer; None draws one.

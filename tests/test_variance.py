@@ -230,7 +230,7 @@ def state(model):
 
 def test_no_signal_and_no_variance():
     metric = ComparedVariance(["a", "b"], [True, False], ["p"], [2])
-    averages = [rt.metrics.LogGradientVariance() for _ in range(2)]
+    averages = [rt.training.LogGradientVariance() for _ in range(2)]
     for average in averages:
         average.build_moments([np.zeros(2)])
     metric.update_state(1.0, averages)

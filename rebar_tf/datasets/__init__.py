@@ -1,11 +1,11 @@
-"""Binary image datasets: the digits and drawings that estimators are compared on, and batches of them."""
+"""Binary image datasets: the digits and drawings on which estimators are compared, and batches of them."""
 
 from rebar_tf.datasets.batches import batches
 from rebar_tf.datasets.binarization import binarize
 from rebar_tf.datasets.dataset import Dataset
 from rebar_tf.datasets.errors import DatasetUnavailableError
 from rebar_tf.datasets.loading import load, names
-from rebar_tf.datasets.validation import validate_images
+from rebar_tf.validation import validate_images
 
 __all__ = [
     "Dataset",

@@ -1,11 +1,11 @@
-"""Batches that depend on the seed and the step only, so that a resumed run repeats an unbroken one."""
+"""Batches that depend only on the seed and the step, so that runs resume exactly."""
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from rebar_tf.datasets.dataset import is_binary
-from rebar_tf.datasets.validation import check_images
+from rebar_tf.validation import check_images, is_integer
 
 # Sets the noise of the pixels apart from the noise of a model that is keyed by the same seed and step.
 _PIXEL_STREAM = 0x70697865
@@ -19,18 +19,18 @@ def batches(
     start_step: int = 0,
     binarize: bool = False,
 ) -> tf.data.Dataset:
-    """Make an infinite dataset of batches; the batch of step t depends on `seed` and t only.
+    """Make an infinite dataset of batches; the batch of step t depends only on `seed` and t.
 
-    Each pass over the images is a permutation, `numpy.random.default_rng([seed, pass])`; the images
-    that fill no batch at its end are left out of that pass.
+    Each pass over the images is a permutation, `numpy.random.default_rng([seed, pass])`; the last
+    images of a pass that do not fill a batch are left out.
 
     Args:
         images: `[n, units]`, boolean, integer or floating, values in [0, 1].
         batch_size: The number of images of a batch, from 1 to n.
         seed: The seed of the permutations and of the drawn pixels, not negative.
-        start_step: The step of the first batch, not negative: a run that stopped after t steps goes
-            on with `start_step=t`.
-        binarize: Whether to draw each pixel from a Bernoulli of its value, anew at each step.
+        start_step: The step of the first batch, not negative: a run that stopped after t steps
+            resumes with `start_step=t`.
+        binarize: Whether to draw each pixel from a Bernoulli of its value, with a new draw at each step.
 
     Returns:
         An infinite `tf.data.Dataset` of float32 `[batch_size, units]`.
@@ -71,9 +71,9 @@ def batches(
 
 
 def _without_tuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset without tf.data's search for buffer sizes: there is nothing here to choose.
+    """The dataset without tf.data's search for buffer sizes, which has nothing to choose here.
 
-    An iterator ends only when its search wakes, which sleeps ever longer: as long as the run so far, at most a minute.
+    An iterator ends only when its search wakes up. The search sleeps for as long as the run so far, at most a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -95,11 +95,11 @@ def _draw(probabilities: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
 
 
 def _check_arguments(num_images: int, batch_size: int, seed: int, start_step: int) -> None:
-    if not (isinstance(batch_size, (int, np.integer)) and 1 <= batch_size <= num_images):
+    if not (is_integer(batch_size, least=1) and batch_size <= num_images):
         raise ValueError(
             f"batch_size must be an int from 1 to the number of images, {num_images}. "
             f"Received: batch_size={batch_size!r}"
         )
     for name, value in (("seed", seed), ("start_step", start_step)):
-        if not (isinstance(value, (int, np.integer)) and 0 <= value < 2**63):
+        if not (is_integer(value, least=0) and value < 2**63):
             raise ValueError(f"{name} must be an int that is not negative. Received: {name}={value!r}")

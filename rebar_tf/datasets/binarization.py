@@ -1,8 +1,8 @@
-"""Binary images from pixel probabilities, by one seeded draw that never changes."""
+"""Binary images from pixel probabilities, by one seeded draw."""
 
 import numpy as np
 
-from rebar_tf.datasets.validation import validate_images
+from rebar_tf.validation import validate_images
 
 BINARIZATIONS = ("fixed", "dynamic")
 

@@ -1,4 +1,4 @@
-"""What a loaded dataset is."""
+"""A loaded dataset."""
 
 import dataclasses
 import functools
@@ -6,15 +6,15 @@ import functools
 import numpy as np
 
 from rebar_tf.datasets.binarization import check_binarization
-from rebar_tf.datasets.validation import check_images
+from rebar_tf.validation import check_images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Three splits of flat images, and how their pixels were made binary.
 
-    A fixed split is boolean: a quarter of the memory of float32, and arithmetic with it either gives the type
-    of the other operand or is refused, where that of bytes would overflow (`2 * x - 1`).
+    A fixed split is boolean, which takes a quarter of the memory of float32. Arithmetic with it cannot overflow, as
+    it would with bytes (`2 * x - 1`).
 
     Args:
         name: What the dataset is called.

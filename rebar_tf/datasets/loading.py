@@ -8,10 +8,11 @@ import numpy as np
 
 from rebar_tf.datasets.binarization import check_binarization, split_pixels
 from rebar_tf.datasets.dataset import Dataset
-from rebar_tf.datasets.larochelle import mnist_larochelle_splits
-from rebar_tf.datasets.mnist import mnist_pixels
-from rebar_tf.datasets.mnist_5k import mnist_5k_pixels
-from rebar_tf.datasets.omniglot import omniglot_burda_splits, omniglot_pixels
+from rebar_tf.datasets.sources.larochelle import mnist_larochelle_splits
+from rebar_tf.datasets.sources.mnist import mnist_pixels
+from rebar_tf.datasets.sources.mnist_5k import mnist_5k_pixels
+from rebar_tf.datasets.sources.omniglot import omniglot_burda_splits, omniglot_pixels
+from rebar_tf.validation import is_integer
 
 Splits = tuple[np.ndarray, np.ndarray, np.ndarray]
 DataDir = str | os.PathLike | None
@@ -23,21 +24,24 @@ class _Source:
 
     Attributes:
         splits: From data_dir, binarization and seed to training, validation and test split.
-        seed: The seed of the fixed draw unless another is given; None if the images are binary by themselves.
+        seed: The seed of the fixed draw unless another is given.
+        binary: Whether the images are binary in their files, so that nothing is drawn.
     """
 
-    splits: Callable[[DataDir, str, int | None], Splits]
-    seed: int | None = 0
+    splits: Callable[[DataDir, str, int], Splits]
+    seed: int = 0
+    binary: bool = False
 
 
 def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, int], Splits]:
-    """Splits whose fixed draws have a stream each, from what reads their pixels."""
+    """Splits that are each drawn with a stream of their own, from a function that reads their pixels."""
 
     def splits(data_dir: DataDir, binarization: str, seed: int) -> Splits:
         pixels = dict(enumerate(read(data_dir)))
-        streams = (seed, (seed, 1), (seed, 2))
+        streams: tuple[int | tuple[int, ...], ...] = (seed, (seed, 1), (seed, 2))
         # Popped, so that the pixels of a split are gone before the next one is made.
-        return tuple(split_pixels(pixels.pop(i), binarization, stream) for i, stream in enumerate(streams))
+        train, valid, test = (split_pixels(pixels.pop(i), binarization, stream) for i, stream in enumerate(streams))
+        return train, valid, test
 
     return splits
 
@@ -45,7 +49,7 @@ def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, i
 _SOURCES = {
     "mnist": _Source(_drawn_apart(mnist_pixels)),
     "mnist_5k": _Source(_drawn_apart(lambda data_dir: mnist_5k_pixels())),
-    "mnist_larochelle": _Source(lambda data_dir, binarization, seed: mnist_larochelle_splits(data_dir), seed=None),
+    "mnist_larochelle": _Source(lambda data_dir, binarization, seed: mnist_larochelle_splits(data_dir), binary=True),
     "omniglot": _Source(_drawn_apart(omniglot_pixels)),
     "omniglot_burda": _Source(omniglot_burda_splits, seed=5),  # the seed of the authors' code
 }
@@ -80,14 +84,14 @@ def load(
             - "mnist_larochelle", the same with Larochelle's fixed binarization;
             - "omniglot_burda", Burda's 23,000 / 1,345 / 8,070 drawings, on which the paper reports;
             - "omniglot", the original drawings scaled to 28x28 by an area filter: 17,935 / 1,345 of the
-              background alphabets, 13,180 of the evaluation alphabets. No number of it is one of Burda's set.
+              background alphabets, 13,180 of the evaluation alphabets. Its numbers cannot be compared with Burda's set.
         data_dir: An existing folder with the raw files, where there are any: `mnist/*-images-idx3-ubyte.gz`,
             `mnist/binarized_mnist_{train,valid,test}.amat`, `omniglot/chardata.mat`, or
-            `omniglot/images_background.zip` and `omniglot/images_evaluation.zip`; it is only read. Else
-            the folder where tensorflow-datasets keeps, or is to download, its own. None is the default folder
+            `omniglot/images_background.zip` and `omniglot/images_evaluation.zip`; it is only read. Without raw
+            files, the folder where tensorflow-datasets keeps or downloads the dataset. None is the default folder
             of tensorflow-datasets, which also gets the prepared copies of Omniglot.
-        binarization: "fixed" draws every pixel once and for all; "dynamic" keeps the pixel
-            probabilities, from which `batches(..., binarize=True)` draws anew at each step.
+        binarization: "fixed" draws every pixel once; "dynamic" keeps the pixel
+            probabilities, from which `batches(..., binarize=True)` draws again at each step.
         binarization_seed: The seed of the fixed draw, an int in [0, 2**32). The training split is
             `numpy.random.RandomState(seed).uniform(size=x.shape) < x`; the validation and the test
             split have the streams `[seed, 1]` and `[seed, 2]`. For "omniglot_burda" one stream draws all of
@@ -110,7 +114,8 @@ def load(
     source = _SOURCES[name]
     seed = source.seed if binarization_seed is None else binarization_seed
     splits = dict(zip(("train", "valid", "test"), source.splits(data_dir, binarization, seed), strict=True))
-    return Dataset(name, **splits, binarization=binarization, binarization_seed=seed)
+    drawn_with = None if source.binary else seed
+    return Dataset(name, **splits, binarization=binarization, binarization_seed=drawn_with)
 
 
 def _check_arguments(name: str, data_dir: DataDir, binarization: str, binarization_seed: int | None) -> None:
@@ -121,12 +126,12 @@ def _check_arguments(name: str, data_dir: DataDir, binarization: str, binarizati
         raise ValueError(f"data_dir must be an existing folder. Received: data_dir={str(data_dir)!r}")
     check_binarization(binarization)
     _check_seed(binarization_seed)
-    if _SOURCES[name].seed is None:
+    if _SOURCES[name].binary:
         _check_is_not_drawn(name, binarization, binarization_seed)
 
 
 def _check_seed(seed: int | None) -> None:
-    if not (seed is None or (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**32)):
+    if not (seed is None or (is_integer(seed, least=0) and seed < 2**32)):
         raise ValueError(
             f"binarization_seed must be an int in [0, 2**32), or None for the dataset's own. "
             f"Received: binarization_seed={seed!r}"

@@ -10,7 +10,7 @@ import tensorflow as tf
 from rebar_tf import estimators
 from rebar_tf.distributions import Categorical
 from rebar_tf.layers.base import StochasticLayer
-from rebar_tf.validation import is_integer
+from rebar_tf.validation import check_integer
 
 
 @keras.saving.register_keras_serializable("rebar_tf")
@@ -56,8 +56,7 @@ class StochasticCategorical(StochasticLayer):
         **kwargs: Any,
     ):
         super().__init__(estimator, inference, seed, **kwargs)
-        if not is_integer(num_classes, least=2):
-            raise ValueError(f"`num_classes` must be an integer of 2 or more. Received: num_classes={num_classes!r}")
+        check_integer("num_classes", num_classes, least=2)
         self.num_classes = int(num_classes)
 
     def split(self, logits: tf.Tensor) -> tf.Tensor:

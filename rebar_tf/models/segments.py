@@ -17,13 +17,6 @@ from rebar_tf.initializers import PaperInitializer
 from rebar_tf.training import FactoredDense
 
 
-def check_sizes(**sizes: Any) -> None:
-    """ValueError for a number of layers or units that is no integer of 1 or more."""
-    for name, value in sizes.items():
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"`{name}` must be an integer of 1 or more. Received: {name}={value!r}")
-
-
 def check_mean(mean: npt.ArrayLike | None, units: int, name: str) -> np.ndarray:
     """The mean of training images, `[units]`; one half everywhere for None, ValueError for no such mean."""
     mean = np.full(units, 0.5) if mean is None else np.asarray(mean, np.float32)

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf import sampling
-from rebar_tf.datasets.validation import validate_images
 from rebar_tf.distributions import Bernoulli
 from rebar_tf.estimators import Estimator
 from rebar_tf.layers import StochasticBinary
@@ -17,13 +16,13 @@ from rebar_tf.models.segments import (
     add_data,
     centre,
     check_mean,
-    check_sizes,
     choose_seed,
     derive_seeds,
     output_bias,
     segment,
 )
 from rebar_tf.training import StochasticTraining
+from rebar_tf.validation import check_integer, validate_images
 
 if TYPE_CHECKING:  # see `_bernoulli`
     import tensorflow_probability as tfp
@@ -81,7 +80,9 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        check_sizes(num_layers=num_layers, hidden_units=hidden_units, visible_units=visible_units)
+        sizes = dict(num_layers=num_layers, hidden_units=hidden_units, visible_units=visible_units)
+        for name, value in sizes.items():
+            check_integer(name, value, least=1)
         self.num_layers, self.hidden_units, self.nonlinear = int(num_layers), int(hidden_units), bool(nonlinear)
         self.visible_units = int(visible_units)
         self.seed = choose_seed(seed)

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.datasets.validation import validate_images
 from rebar_tf.distributions import Bernoulli
 from rebar_tf.estimators import Estimator
 from rebar_tf.layers import StochasticBinary
@@ -16,7 +15,6 @@ from rebar_tf.models.segments import (
     add_data,
     centre,
     check_mean,
-    check_sizes,
     check_width,
     choose_seed,
     derive_seeds,
@@ -24,6 +22,7 @@ from rebar_tf.models.segments import (
     segment,
 )
 from rebar_tf.training import StochasticTraining
+from rebar_tf.validation import check_integer, validate_images
 
 GENERATORS = ("paper", "deep")
 
@@ -95,9 +94,11 @@ class StructuredPredictionNetwork(StochasticTraining, keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        check_sizes(
+        sizes = dict(
             num_layers=num_layers, hidden_units=hidden_units, input_units=input_units, output_units=output_units
         )
+        for name, value in sizes.items():
+            check_integer(name, value, least=1)
         if generator not in GENERATORS:
             raise ValueError(f"`generator` must be one of {', '.join(GENERATORS)}. Received: generator={generator!r}")
         self.num_layers, self.hidden_units, self.nonlinear = int(num_layers), int(hidden_units), bool(nonlinear)

@@ -17,16 +17,16 @@ class Adam(keras.optimizers.Adam):
     """Adam with `beta_2 = 0.99999` and a learning rate for each group of variables.
 
     The temperature is learned online from single-sample estimates of a variance, whose distribution is heavy-tailed.
-    Adam divides by the same gradients that it averages, which biases its steps, the more the smaller beta_2 (appendix
-    G, footnote 6). Baselines, control-variate scales and temperature learn at ten times the model's rate.
+    Adam divides by the same gradients that it averages, which biases its steps; a smaller beta_2 makes the bias larger
+    (appendix G, footnote 6). Baselines, control-variate scales and temperature learn at ten times the model's rate.
 
     Args:
-        learning_rate: of the model's variables, a number or a schedule.
+        learning_rate: of the model's variables: a number or a schedule.
         beta_1: decay of the first moment.
         beta_2: decay of the second moment.
         epsilon: added to the root of the second moment.
-        groups: `{pattern: factor}`; a variable whose `path` holds a match of the regular expression learns at `factor`
-            times the rate. The first match counts. The default gives the estimator's variables 10.
+        groups: `{pattern: factor}`; a variable whose `path` matches the regular expression learns at `factor`
+            times the rate. The first match counts. By default the estimator's variables have the factor 10.
         **kwargs: those of `keras.optimizers.Adam`. Weight decay and clipping are for the model's variables: they leave
             alone what trains the estimator, where a decay would pull a log-temperature to 0.
 
@@ -56,14 +56,14 @@ class Adam(keras.optimizers.Adam):
         self.groups = {CONTROL_GROUP: 10.0} if groups is None else dict(groups)
 
     def learning_rate_factor(self, variable: keras.Variable) -> float:
-        """The factor of the variable's group; 1 outside of every group."""
+        """The factor of the variable's group; 1 for a variable in no group."""
         for pattern, factor in self.groups.items():
             if re.search(pattern, variable.path):
                 return factor
         return 1.0
 
     def build(self, variables: list[keras.Variable]) -> None:
-        # The paths are read here: an update step is handed TensorFlow's variables, which have none.
+        # The paths are read here because an update step gets TensorFlow's variables, which have none.
         self._factors = [self.learning_rate_factor(variable) for variable in variables]
         if not self.built:
             chosen, pattern = (getattr(self, f"_exclude_from_weight_decay{end}", None) for end in ("", "_pattern"))

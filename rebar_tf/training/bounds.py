@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.sampling import HardSampler
-from rebar_tf.validation import is_integer
+from rebar_tf.validation import check_integer
 
 _BOUND_STREAM = 2  # sets the noise of bounds apart from that of training (0) and evaluation (1)
 _SAMPLES_PER_PROGRAM = 500  # of a chunk: a signal waits for the program that runs
@@ -63,8 +63,7 @@ def multi_sample_bound(
 
     Reference: Burda et al. 2015, eq. 8; Tucker et al. 2017, table App.2.
     """
-    if not is_integer(num_samples, least=1):
-        raise ValueError(f"`num_samples` must be an integer of 1 or more. Received: num_samples={num_samples!r}")
+    check_integer("num_samples", num_samples, least=1)
     data = (x,) if y is None else (x, y)
     examples = len(keras.tree.flatten(data)[0])
     bounds = []

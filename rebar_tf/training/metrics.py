@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from rebar_tf.validation import check_integer
+
 
 class SavedMetric(keras.metrics.Metric):
     """A metric whose state is saved with the model: Keras leaves that of others out."""
@@ -53,8 +55,7 @@ class LogGradientVariance(SavedMetric):
 
     def __init__(self, decay: float = 0.999, every: int = 10, name: str = "log_grad_variance", **kwargs: Any):
         super().__init__(name=name, **kwargs)
-        if every < 1:
-            raise ValueError(f"`every` must be 1 or more. Received: every={every!r}")
+        check_integer("every", every, least=1)
         self.decay, self.every = decay, every
         self.total = self.add_variable((), "zeros", name="total")
         self.count = self.add_variable((), "zeros", name="count")

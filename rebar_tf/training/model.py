@@ -49,19 +49,31 @@ class StochasticTraining(MultiStepTraining):
     estimator: Any = None  # an `Estimator`, from `build_estimator` on
     coupled_batch: bool | None = None
 
-    def objective(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """One evaluation of the objective, under whichever sampler is active.
-
-        By default the compiled loss of each example, whose mean is what Keras minimises; or, where examples are mixed
-        (see `couples_examples`) or `compute_loss` is overridden, the whole of it for each example.
 
         Args:
             x: a batch of inputs.
             y: a batch of targets, as passed to `fit`.
-            sample_weight: as passed to `fit`. An override without this argument gets its f weighted.
 
         Returns:
             `(f, y_pred)`: f is `[batch]`, to be minimised; `y_pred` is what the compiled metrics see.
+        """
+        return self.compiled_objective(x, y)
+
+    def compiled_objective(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """The objective of a model that does not override it: the compiled loss.
+
+        Of each example, with a mean that is what Keras minimises; or, where examples are mixed (see `couples_examples`)
+        or `compute_loss` is overridden, the whole loss for each example.
+
+        Args:
+            x: a batch of inputs.
+            y: a batch of targets, as passed to `fit`.
+            sample_weight: as passed to `fit`.
+
+        Returns:
+            `(f, y_pred)` as of `objective`.
         """
         y_pred = self(x, training=True)
         if self.has_own_loss:

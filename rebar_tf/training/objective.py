@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -63,8 +62,8 @@ class BatchObjective:
             raise ValueError("`loss` must be given to `compile`, or `objective` overridden. Received: loss=None")
 
     def _objective(self) -> tuple[tf.Tensor, Any]:
-        if takes_sample_weight(self.model.objective):
-            return self.model.objective(self.x, self.y, self.sample_weight)
+        if not self.model.has_own_objective:
+            return self.model.compiled_objective(self.x, self.y, self.sample_weight)
         f, y_pred = self.model.objective(self.x, self.y)
         return f if self.sample_weight is None else f * tf.cast(self.sample_weight, f.dtype), y_pred
 
@@ -93,11 +92,6 @@ def pass_scope(model: StochasticTraining) -> keras.StatelessScope:
     if outer is not None:
         scope.state_mapping = {**outer.state_mapping, **scope.state_mapping}
     return scope
-
-
-def takes_sample_weight(objective: Any) -> bool:
-    """Whether an objective weighs its examples itself."""
-    return "sample_weight" in inspect.signature(objective).parameters
 
 
 def add_losses(losses: list[tf.Tensor]) -> tf.Tensor | float:

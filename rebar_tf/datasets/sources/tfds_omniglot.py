@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from rebar_tf.datasets.drawings import shrink
+from rebar_tf.datasets.sources.drawings import shrink
 
 _DRAWERS = 20  # each character was drawn once by each of 20 people
 
@@ -23,7 +23,7 @@ def builder(data_dir: str | os.PathLike) -> tfds.core.DatasetBuilder:
 
 
 def read_tfds_omniglot(data_dir: str | os.PathLike, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Read `omniglot` of tensorflow-datasets, which downloads and prepares it where it has not yet.
+    """Read `omniglot` of tensorflow-datasets, which downloads and prepares it first if necessary.
 
     Args:
         data_dir: The folder of tensorflow-datasets.

@@ -1,4 +1,4 @@
-"""Both Omniglot sets, which differ in drawings, scaling and splits: no number of one is a number of the other."""
+"""Both Omniglot sets, which differ in drawings, scaling and splits, so that their numbers cannot be compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def omniglot_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.
     """Read the original drawings of Omniglot, brought from 105x105 to 28x28.
 
     The drawings of the 30 background alphabets, shuffled, are the training split, and their last 1,345 the validation
-    split; those of the 20 evaluation alphabets are the test split. A model is so tested on alphabets it has not seen.
+    split; those of the 20 evaluation alphabets are the test split. So a model is tested on
+    alphabets that it has not seen.
 
     Args:
         data_dir: The folder with `images_background.zip` and `images_evaluation.zip`, in it or in its folder
@@ -30,7 +31,7 @@ def omniglot_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.
         OSError: If the prepared copy cannot be written.
         DatasetUnavailableError: If there is nothing on disk and the download fails.
     """
-    from rebar_tf.datasets import builders  # imported here: it imports tensorflow-datasets
+    from rebar_tf.datasets.sources import builders  # imported here: it imports tensorflow-datasets
 
     ways_out = "--dataset=mnist_5k, which needs no download"
     images = builders.load_images(builders.Omniglot28x28, "omniglot", data_dir, ways_out)
@@ -60,7 +61,7 @@ def omniglot_burda_splits(
         OSError: If the prepared copy cannot be written.
         DatasetUnavailableError: If there is nothing on disk and the download fails.
     """
-    from rebar_tf.datasets import builders  # imported here: it imports tensorflow-datasets
+    from rebar_tf.datasets.sources import builders  # imported here: it imports tensorflow-datasets
 
     ways_out = "--dataset=omniglot, the original drawings, whose bounds cannot be compared with Burda's"
     images = builders.load_images(builders.OmniglotBurda, "omniglot_burda", data_dir, ways_out)
@@ -75,5 +76,5 @@ def omniglot_burda_splits(
 def _split(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shuffle, and set the last ones apart for validation."""
     shuffled = images[np.random.RandomState(_SHUFFLE_SEED).permutation(len(images))]
-    # A copy, which does not hold on to the bytes of all drawings.
+    # A copy, so that the bytes of all drawings are not kept in memory.
     return shuffled[:-_NUM_VALID], shuffled[-_NUM_VALID:].copy()

@@ -12,9 +12,9 @@ import scipy.io
 import tensorflow as tf
 
 from rebar_tf import datasets
-from rebar_tf.datasets import chardata, drawings
+from rebar_tf.datasets.sources import chardata, drawings
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SMALL = {"train": 5, "test": 3}
 ZIPS = ("images_background.zip", "images_evaluation.zip")
 
@@ -131,7 +131,7 @@ def burda_like(counts):
 @pytest.fixture
 def burda(monkeypatch):
     """A small set in Burda's layout: 60 and 40 drawings, of the former 10 for validation."""
-    from rebar_tf.datasets import builders, omniglot
+    from rebar_tf.datasets.sources import builders, omniglot
 
     monkeypatch.setattr(builders.OmniglotBurda, "COUNTS", {"train": 60, "test": 40})
     monkeypatch.setattr(omniglot, "_NUM_VALID", 10)
@@ -172,7 +172,7 @@ def test_burda_binarization_is_a_choice(burda, burda_dir, cache):
 
 
 def test_prepared_copy_is_read_again_and_made_anew_for_other_drawings(burda, burda_dir, cache, monkeypatch):
-    from rebar_tf.datasets import builders
+    from rebar_tf.datasets.sources import builders
 
     read, path = [], burda_dir / "omniglot" / "chardata.mat"
 
@@ -191,7 +191,7 @@ def test_prepared_copy_is_read_again_and_made_anew_for_other_drawings(burda, bur
 
 
 def test_published_file_needs_no_data_dir_a_second_time(burda, burda_dir, cache, no_network, monkeypatch):
-    from rebar_tf.datasets import builders, raw_files
+    from rebar_tf.datasets.sources import builders, raw_files
 
     checksum = raw_files.checksum(burda_dir / "omniglot" / "chardata.mat")
     monkeypatch.setattr(builders.OmniglotBurda, "CHECKSUM", checksum)
@@ -221,7 +221,7 @@ def test_download_is_checked(burda, tmp_path, cache, monkeypatch, damage):
 
     import tensorflow_datasets as tfds
 
-    from rebar_tf.datasets import builders
+    from rebar_tf.datasets.sources import builders
 
     def download(manager, url):
         assert url.endswith("/OMNIGLOT/chardata.mat")
@@ -358,7 +358,7 @@ def test_bad_zip_file_is_named_with_what_was_expected(tmp_path, content, complai
 @pytest.fixture
 def few_drawings(monkeypatch):
     """The counts of a small Omniglot."""
-    from rebar_tf.datasets import builders, omniglot
+    from rebar_tf.datasets.sources import builders, omniglot
 
     monkeypatch.setattr(builders.Omniglot28x28, "COUNTS", {"train": 60, "test": 40})
     monkeypatch.setattr(omniglot, "_NUM_VALID", 10)
@@ -429,7 +429,7 @@ class FakeOmniglot:
 
 
 def test_tensorflow_datasets_gives_the_order_of_the_zip_files(tmp_path, cache, no_network, few_drawings, monkeypatch):
-    from rebar_tf.datasets import tfds_omniglot
+    from rebar_tf.datasets.sources import tfds_omniglot
 
     fake = FakeOmniglot(dict(zip(("train", "test"), few_drawings, strict=True)))
     monkeypatch.setattr(tfds_omniglot, "builder", lambda data_dir: fake)
@@ -463,7 +463,7 @@ def test_published_drawings_are_all_read(raw_omniglot, cache):
 def test_tensorflow_datasets_itself_agrees_with_the_zip_files(raw_omniglot, tmp_path, cache, monkeypatch):
     import tensorflow_datasets as tfds
 
-    from rebar_tf.datasets import builders
+    from rebar_tf.datasets.sources import builders
 
     def local_files(manager, urls):
         folders = {}

@@ -17,7 +17,7 @@ _CHUNK = 1000
 
 
 def read_drawings(path: pathlib.Path, count: int) -> np.ndarray:
-    """Read the drawings of a zip file, nothing of which is written to disk.
+    """Read the drawings of a zip file without unpacking it to disk.
 
     Args:
         path: The file.

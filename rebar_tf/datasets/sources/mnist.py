@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rebar_tf.datasets.errors import DatasetUnavailableError
-from rebar_tf.datasets.idx import read_idx_images
-from rebar_tf.datasets.raw_files import find_folder, probe
+from rebar_tf.datasets.sources.idx import read_idx_images
+from rebar_tf.datasets.sources.raw_files import find_folder, probe
 
 if TYPE_CHECKING:  # imported only where the raw files are missing
     import tensorflow_datasets as tfds
@@ -41,14 +41,14 @@ def mnist_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.nda
         images = _from_tensorflow_datasets(data_dir)
     else:
         images = {split: read_idx_images(folder / file, _COUNTS[split]) for split, file in RAW_FILES.items()}
-    # A copy, which does not hold on to the bytes of all training digits.
+    # A copy, so that the bytes of all training digits are not kept in memory.
     valid = images["train"][-_NUM_VALID:].copy()
     return images["train"][:-_NUM_VALID], valid, images["test"]
 
 
 def _from_tensorflow_datasets(data_dir: str | os.PathLike | None) -> dict[str, np.ndarray]:
     try:
-        # Imported here: it takes seconds, and neither the raw files nor the other datasets want it.
+        # Imported here: it takes seconds, and neither the raw files nor the other datasets need it.
         import tensorflow_datasets as tfds
 
         builder = tfds.builder("mnist:3.*.*", data_dir=data_dir)
@@ -64,8 +64,7 @@ def _in_file_order(builder: tfds.core.DatasetBuilder, split: str, count: int) ->
     """The images of a split, put back from the order of tensorflow-datasets into that of the raw file.
 
     tensorflow-datasets sorts its records by the MD5 of the split's name and the record's key, here
-    its place in the raw file. A fixed binarization is a draw for each digit, so it is only the same
-    from both sources in the same order.
+    its place in the raw file. A fixed binarization draws the digits in order, so both sources must have the same order.
     """
     stored = builder.as_dataset(split=split, shuffle_files=False).batch(count).take(1)
     images = next(iter(stored))["image"].numpy().reshape(count, -1)

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from rebar_tf import datasets
-from rebar_tf.datasets import idx, mnist
+from rebar_tf.datasets.sources import idx, mnist
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 TRAIN_FILE, TEST_FILE = mnist.RAW_FILES["train"], mnist.RAW_FILES["test"]
 
 

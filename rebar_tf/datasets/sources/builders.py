@@ -1,4 +1,4 @@
-"""tensorflow-datasets builders of both Omniglot sets: what was read once is kept in its folder, and read fast.
+"""tensorflow-datasets builders of both Omniglot sets: they keep a prepared copy, which is fast to read.
 
 Importing this module imports tensorflow-datasets, and makes `omniglot_burda` and `omniglot28x28` known to it.
 """
@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from rebar_tf.datasets import chardata, raw_files, tfds_omniglot
-from rebar_tf.datasets.drawings import read_drawings
 from rebar_tf.datasets.errors import DatasetUnavailableError
+from rebar_tf.datasets.sources import chardata, raw_files, tfds_omniglot
+from rebar_tf.datasets.sources.drawings import read_drawings
 
 _READ_AT_ONCE = 4096
 
@@ -30,10 +30,10 @@ class Drawings(tfds.core.GeneratorBasedBuilder):
 
     Args:
         source: The folder of the raw files; None downloads them.
-        key: A name for what the raw files hold, so that other files get another folder; None is the published ones.
+        key: A name for the contents of the raw files, so that other files get another folder; None for the published.
         data_dir: The folder of tensorflow-datasets; None is its default, `~/tensorflow_datasets` unless the
             environment variable TFDS_DATA_DIR names another.
-        **kwargs: What else a builder of tensorflow-datasets takes.
+        **kwargs: Other arguments of a tensorflow-datasets builder.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -56,7 +56,7 @@ class Drawings(tfds.core.GeneratorBasedBuilder):
         super().__init__(data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"), file_format="tfrecord", **kwargs)
 
     def check_reachable(self) -> None:
-        """Raise unless what is to be downloaded can be; nothing has been written then."""
+        """Raise an error if the download cannot work, before anything is written."""
         raw_files.probe(self.URL)
 
     @abc.abstractmethod
@@ -97,7 +97,7 @@ class OmniglotBurda(Drawings):
         path = pathlib.Path(dl_manager.download(self.URL))
         found = raw_files.checksum(path)
         if found != self.CHECKSUM:
-            raise ValueError(f"{self.URL} gave {path} with the MD5 {found}; expected is {self.CHECKSUM}")
+            raise ValueError(f"{self.URL} gave {path} with the MD5 {found}; expected {self.CHECKSUM}")
         return chardata.read_chardata(path, self.COUNTS)
 
 
@@ -127,16 +127,16 @@ class Omniglot28x28(Drawings):
 def load_images(
     builder_class: type[Drawings], name: str, data_dir: str | os.PathLike | None, ways_out: str
 ) -> dict[str, np.ndarray]:
-    """Read a set from its prepared copy, which is made first where there is none.
+    """Read a set from its prepared copy, which is made first if there is none.
 
-    Raw files that are found are prepared in the default folder of tensorflow-datasets, as theirs may be read-only, and
-    anew when their bytes change. Otherwise `data_dir` is the folder of tensorflow-datasets.
+    Raw files are prepared in the default folder of tensorflow-datasets, because their own may be read-only, and
+    prepared again when their bytes change. Without raw files `data_dir` is the folder of tensorflow-datasets.
 
     Args:
         builder_class: The builder of the set.
-        name: What the set is called; it is named in errors.
-        data_dir: Where the raw files may be, in it or in its folder `omniglot`.
-        ways_out: What an error about a failed download adds.
+        name: The name of the set, for errors.
+        data_dir: The folder with the raw files, in it or in its folder `omniglot`.
+        ways_out: What an error about a failed download suggests.
 
     Returns:
         The images of each split, `[n, 784]`, in the order of their source.
@@ -183,7 +183,7 @@ def _prepare(builder: Drawings) -> None:
 def read_split(builder: Drawings, split: str) -> np.ndarray:
     """Read a split of a prepared copy.
 
-    The records are parsed many at once, which takes a tenth of the time of `builder.as_dataset`.
+    It parses many records at once, which takes a tenth of the time of `builder.as_dataset`.
 
     Args:
         builder: The builder, prepared.
@@ -207,7 +207,7 @@ def read_split(builder: Drawings, split: str) -> np.ndarray:
     except (tf.errors.OpError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"the prepared copy in {builder.data_path} is damaged ({reason}); remove the folder, and it is made anew"
+            f"the prepared copy in {builder.data_path} is damaged ({reason}); remove the folder to make it again"
         ) from error
     return images
 

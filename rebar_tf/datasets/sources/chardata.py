@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rebar_tf.datasets.validation import check_images
+from rebar_tf.validation import check_images
 
 _KEYS = {"train": "data", "test": "testdata"}
 _NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
@@ -24,7 +24,7 @@ numpy.savez(copy, **{key: matrices[key] for key in keys if key in matrices})
 def read_chardata(path: pathlib.Path, counts: Mapping[str, int]) -> dict[str, np.ndarray]:
     """Read the drawings of `chardata.mat`.
 
-    Only plain numbers are taken: nothing in the file is unpickled or run.
+    Only plain numbers are read: nothing in the file is unpickled or run.
 
     Args:
         path: The file.
@@ -41,8 +41,8 @@ def read_chardata(path: pathlib.Path, counts: Mapping[str, int]) -> dict[str, np
 
 
 def _matrices(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
-    """The matrices that are there; only those that the file's headers announce as numbers are read."""
-    import scipy.io  # imported here, as only this file format wants it
+    """The matrices in the file; it reads only those that the file's headers declare as numbers."""
+    import scipy.io  # imported here, because only this file format needs it
 
     try:
         kinds = {name: kind for name, _, kind in scipy.io.whosmat(path, appendmat=False)}
@@ -61,7 +61,7 @@ def _matrices(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
 
 
 def _loaded(path: pathlib.Path, keys: list[str]) -> dict[str, np.ndarray]:
-    """The matrices, read in a process of its own, which SciPy crashes on some damaged files."""
+    """The matrices, read in a separate process, because SciPy crashes on some damaged files."""
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder, "matrices.npz")
         done = subprocess.run([sys.executable, "-c", _LOAD, path, copy, *keys], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Where the raw files of a dataset are, and which files they are."""
+"""Finding the raw files of a dataset, and telling which version they are."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def find_folder(data_dir: str | os.PathLike | None, subfolder: str, files: Seque
     """Find the folder that holds all of `files`.
 
     Args:
-        data_dir: The folder to look in, first in its `subfolder`; None has no files.
+        data_dir: The folder to look in, first in its `subfolder`; None means that there are no files.
         subfolder: The folder of the dataset.
         files: The names of its files.
 
     Returns:
-        The folder, None if there is not one of the files anywhere.
+        The folder; None if none of the files is there.
 
     Raises:
         ValueError: If some of the files are there without the others.
@@ -43,7 +43,7 @@ def find_folder(data_dir: str | os.PathLike | None, subfolder: str, files: Seque
 
 
 def checksum(*paths: pathlib.Path) -> str:
-    """The MD5 of the files' bytes, one file after the other, in hexadecimal: which files these are."""
+    """The MD5 of the files' bytes, one file after the other, in hexadecimal, to tell versions of the files apart."""
     digest = hashlib.md5(usedforsecurity=False)
     for path in paths:
         digest.update(path.read_bytes())
@@ -51,7 +51,7 @@ def checksum(*paths: pathlib.Path) -> str:
 
 
 def probe(url: str) -> None:
-    """Raise at once when `url` cannot be reached: tensorflow-datasets itself retries for minutes."""
+    """Raise an error at once if `url` cannot be reached; tensorflow-datasets itself would retry for minutes."""
     import requests
 
     requests.head(url, timeout=PROBE_SECONDS, allow_redirects=True).raise_for_status()

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from rebar_tf.datasets.errors import DatasetUnavailableError
-from rebar_tf.datasets.raw_files import find_folder
+from rebar_tf.datasets.sources.raw_files import find_folder
 
 _COUNTS = {"train": 50_000, "valid": 10_000, "test": 10_000}
 FILES = {split: f"binarized_mnist_{split}.amat" for split in _COUNTS}
@@ -17,7 +17,7 @@ _UNITS = 784
 
 
 def mnist_larochelle_splits(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read the digits that many papers report bounds of.
+    """Read the binarized digits on which many papers report bounds.
 
     Args:
         data_dir: The folder with `binarized_mnist_{train,valid,test}.amat`, in it or in its folder `mnist`.
@@ -36,7 +36,8 @@ def mnist_larochelle_splits(data_dir: str | os.PathLike | None) -> tuple[np.ndar
             f"dataset 'mnist_larochelle' is not available: {place}, and it is not downloaded. Use --data_dir=DIR with "
             f"DIR/mnist/binarized_mnist_{{train,valid,test}}.amat, from {_URL}, or --dataset=mnist_5k, which needs none"
         )
-    return tuple(read_amat(folder / FILES[split], count) for split, count in _COUNTS.items())
+    train, valid, test = (read_amat(folder / FILES[split], count) for split, count in _COUNTS.items())
+    return train, valid, test
 
 
 def read_amat(path: pathlib.Path, count: int) -> np.ndarray:
@@ -57,7 +58,7 @@ def read_amat(path: pathlib.Path, count: int) -> np.ndarray:
     number = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            # Every pixel is a single character, so that the space between them says nothing.
+            # Every pixel is a single character, so the space between them can be dropped.
             digits = np.frombuffer(line.translate(None, b" \t\r\n"), np.uint8) - np.uint8(ord("0"))
             if digits.size != _UNITS or digits.max() > 1:
                 raise ValueError(f"{path}: line {number} does not hold {_UNITS} digits 0 or 1; {expected}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rebar_tf import datasets
-from rebar_tf.datasets import larochelle
+from rebar_tf.datasets.sources import larochelle
 
 DIGITS = np.random.RandomState(0).uniform(size=(4, 784)) < 0.5
 

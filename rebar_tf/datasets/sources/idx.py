@@ -1,4 +1,4 @@
-"""The file format of the raw MNIST images (idx, gzipped), read with all its promises checked."""
+"""The file format of the raw MNIST images (idx, gzipped), with all fields of its header checked."""
 
 import gzip
 import pathlib
