@@ -86,7 +86,7 @@ def test_config_round_trip():
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert again.get_config() == layer.get_config()
     assert again.make_estimator().temperature.initial == 0.1
-    assert not again.make_estimator().learn_temperature
+    assert not again.make_estimator().temperature.learn
 
 
 def test_layers_name_the_same_estimator_while_keras_loads_a_model():
