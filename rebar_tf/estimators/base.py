@@ -110,6 +110,7 @@ class Estimator(keras.layers.Layer):
     objective: str = "expectation"  # what is minimised: the expectation of f, or a "bound" of several samples
     evaluations: str = "1"  # of the objective, in n, the number of stochastic layers
     enumerates: bool = False  # evaluates the objective at all joint states, and so serves few units only
+    serves_coupled: bool = True  # an objective that mixes the examples of a batch
     needs_derivative: bool = False  # of the objective with respect to the samples
     minimizes_variance: bool = False  # trains its variables on the squared estimate
     families: tuple[str, ...] = ("bernoulli", "categorical")

@@ -38,6 +38,7 @@ class Exact(Estimator):
     estimator_name = "exact"
     evaluations = "all states"
     enumerates = True
+    serves_coupled = False
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f_sampled = self.hard_pass(objective, step)

@@ -33,6 +33,7 @@ class Vimco(MultiSampleEstimator):
 
     estimator_name = "vimco"
     objective = "bound"
+    serves_coupled = False
     evaluations = "K"
     score_in_density = True  # the bound is not linear in log q
 

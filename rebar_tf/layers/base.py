@@ -72,7 +72,7 @@ class StochasticLayer(keras.layers.Layer):
             return distribution.mode()
         step = self.draws.assign_add(1)
         shape = sampling.static_or_dynamic_shape(distribution.logits)
-        return distribution.sample(sampling.uniform(shape, step, self.seed))
+        return distribution.sample(sampling.uniform(shape, step, self.seed, self.index))
 
     def split(self, logits: tf.Tensor) -> tf.Tensor:
         """The layer's input in the shape that its family takes."""

@@ -27,6 +27,8 @@ class Adam(keras.optimizers.Adam):
         epsilon: added to the root of the second moment.
         groups: `{pattern: factor}`; a variable whose `path` matches the regular expression learns at `factor`
             times the rate. The first match counts. By default the estimator's variables have the factor 10.
+        **kwargs: those of `keras.optimizers.Adam`. Weight decay and clipping are for the model's variables: they leave
+            alone what trains the estimator, where a decay would pull a log-temperature to 0.
 
     Raises:
         ValueError: for a learning rate that is not positive.
@@ -63,7 +65,21 @@ class Adam(keras.optimizers.Adam):
     def build(self, variables: list[keras.Variable]) -> None:
         # The paths are read here because an update step gets TensorFlow's variables, which have none.
         self._factors = [self.learning_rate_factor(variable) for variable in variables]
+        if not self.built:
+            chosen, pattern = (getattr(self, f"_exclude_from_weight_decay{end}", None) for end in ("", "_pattern"))
+            self.exclude_from_weight_decay(var_list=[v for v in variables if is_control(v)])
+            self._exclude_from_weight_decay |= chosen or set()
+            self._exclude_from_weight_decay_pattern = pattern
         super().build(variables)
+
+    def apply(self, grads: list[tf.Tensor | None], trainable_variables: list[keras.Variable] | None = None) -> None:
+        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        self._clipped = [not is_control(v) for v, g in zip(variables, grads, strict=True) if g is not None]
+        super().apply(grads, variables)
+
+    def _clip_gradients(self, grads: list[tf.Tensor]) -> list[tf.Tensor]:
+        of_model = iter(super()._clip_gradients([g for g, clip in zip(grads, self._clipped, strict=True) if clip]))
+        return [next(of_model) if clip else g for g, clip in zip(grads, self._clipped, strict=True)]
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         index = self._get_variable_index(variable)
@@ -75,10 +91,19 @@ class Adam(keras.optimizers.Adam):
         new_second = second.value + (1.0 - self.beta_2) * (tf.square(gradient) - second.value)
         first.assign(new_first)
         second.assign(new_second)
+        if self.amsgrad:
+            largest = self._velocity_hats[index]
+            new_second = tf.maximum(largest.value, new_second)
+            largest.assign(new_second)
         variable.assign_sub(tf.cast(rate, variable.dtype) * new_first / (tf.sqrt(new_second) + self.epsilon))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups}
+
+
+def is_control(variable: keras.Variable) -> bool:
+    """Whether a variable is one of an estimator's: temperature, scale, baseline."""
+    return re.search(CONTROL_GROUP, variable.path) is not None
 
 
 def _one_minus_power(beta: float, step: tf.Tensor) -> tf.Tensor:

@@ -14,9 +14,11 @@ from rebar_tf.estimators import ControlSpec
 from rebar_tf.layers import StochasticLayer
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
+from rebar_tf.training.graph import normalising, sampled_layers
+from rebar_tf.training.keras_loss import batch_size, coupled, per_example
 from rebar_tf.training.metrics import LogGradientVariance
 from rebar_tf.training.multi_step import MultiStepTraining
-from rebar_tf.training.objective import BatchObjective, add_losses, per_example_loss
+from rebar_tf.training.objective import BatchObjective, add_losses
 from rebar_tf.training.step import estimate_step
 
 _LOSS_KEY = "loss_"  # of the running mean's variables among the model's own in a saved file
@@ -45,6 +47,7 @@ class StochasticTraining(MultiStepTraining):
     """
 
     estimator: Any = None  # an `Estimator`, from `build_estimator` on
+    coupled_batch: bool | None = None
 
     def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """One evaluation of the objective, under whichever sampler is active.
@@ -56,8 +59,88 @@ class StochasticTraining(MultiStepTraining):
         Returns:
             `(f, y_pred)`: f is `[batch]`, to be minimised; `y_pred` is what the compiled metrics see.
         """
+        return self.compiled_objective(x, y)
+
+    def compiled_objective(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """The objective of a model that does not override it: the compiled loss.
+
+        Of each example, with a mean that is what Keras minimises; or, where examples are mixed (see `couples_examples`)
+        or `compute_loss` is overridden, the whole loss for each example.
+
+        Args:
+            x: a batch of inputs.
+            y: a batch of targets, as passed to `fit`.
+            sample_weight: as passed to `fit`.
+
+        Returns:
+            `(f, y_pred)` as of `objective`.
+        """
         y_pred = self(x, training=True)
-        return per_example_loss(self.loss, y, y_pred), y_pred
+        if self.has_own_loss:
+            total = self._compute_loss(x, y, y_pred, sample_weight, training=True)
+            return coupled(total, batch_size(x)), y_pred
+        if self._compile_loss is None:
+            return tf.zeros([batch_size(x)]), y_pred
+        if self.couples_examples:
+            return coupled(self._compile_loss(y, y_pred, sample_weight), batch_size(x)), y_pred
+        return per_example(self._compile_loss, y, y_pred, sample_weight), y_pred
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether a subclass overrides Keras's `compute_loss`, which then is what is minimised."""
+        return not self.has_own_objective and type(self).compute_loss is not keras.Model.compute_loss
+
+    @property
+    def has_own_objective(self) -> bool:
+        """Whether a subclass overrides `objective`."""
+        return type(self).objective is not StochasticTraining.objective
+
+    @property
+    def couples_examples(self) -> bool:
+        """Whether the loss of one example depends on the samples of others.
+
+        As `coupled_batch` says; where that is None, by the graph of a functional model: batch normalisation after a
+        stochastic layer.
+
+        Raises:
+            ValueError: for a model without a graph that has batch normalisation, as it may stand before or after.
+        """
+        if self.coupled_batch is not None:
+            return self.coupled_batch
+        sampled = sampled_layers(self)
+        if sampled is not None:
+            return bool(normalising(sampled))
+        unknown = normalising(self._flatten_layers())
+        if unknown:
+            raise ValueError(
+                f"Layer {unknown[0].name!r} normalises by the statistics of the batch. After a stochastic layer it "
+                f"mixes the examples, before all of them it does not: set `coupled_batch` of model {self.name!r} to "
+                "True or False. Received: coupled_batch=None"
+            )
+        return False
+
+    def split_losses(self, losses: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Losses that layers added in a pass: those that no sample reaches, and the others.
+
+        Without a graph to see it by, samples may reach each of them. An overridden `compute_loss` has them all.
+        """
+        if self.has_own_loss:
+            return [], []
+        sampled = sampled_layers(self)
+        if sampled is None:
+            return [], losses
+        ids = {number for layer in sampled for number in layer._loss_ids}
+        return [loss for loss in losses if id(loss) not in ids], [loss for loss in losses if id(loss) in ids]
+
+    @property
+    def regularization_losses(self) -> list[tf.Tensor]:
+        """The penalties on weights; none of them where an overridden `compute_loss` has them."""
+        return [] if self.has_own_loss else self._get_regularization_losses()
+
+    @property
+    def state_variables(self) -> list[keras.Variable]:
+        """What a pass may update: moving statistics, the state of random generators."""
+        return without(self.non_trainable_variables, [] if self.estimator is None else self.estimator.variables)
 
     def baseline_context(self, x: Any, y: Any = None) -> tf.Tensor:
         """`[batch, size]` float32, what input-dependent baselines see: the inputs, flattened."""
@@ -142,7 +225,7 @@ class StochasticTraining(MultiStepTraining):
         gradient_variance.build_moments(variables)
         locked = self._tracker.locked  # Keras closes a built model to new state
         self._tracker.unlock()
-        self.estimator, self.gradient_variance = estimator, gradient_variance
+        self.estimator, self.gradient_variance, self.context_size = estimator, gradient_variance, context_size
         if locked:
             self._tracker.lock()
 
@@ -155,6 +238,20 @@ class StochasticTraining(MultiStepTraining):
             if not self.built:
                 self(example)
             self.build_estimator(self.baseline_context(example).shape[-1])
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Keras's, with what the estimator was built for: a model without a graph is loaded with its state."""
+        config = super().get_build_config()
+        if config is None or self.estimator is None:
+            return config
+        return {**config, "context_size": self.context_size}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        config = dict(config)
+        context_size = config.pop("context_size", None)
+        super().build_from_config(config)
+        if self.estimator is None and all(layer.built for layer in self.stochastic_layers):
+            self.build_estimator(context_size)
 
     def estimate_gradients(
         self, x: Any, y: Any = None, sample_weight: tf.Tensor | None = None
@@ -217,9 +314,14 @@ class StochasticTraining(MultiStepTraining):
         self._build_from(x)
         step = self.estimator.evaluation_step.value.assign_add(1)
         with HardSampler(step, stream=_EVALUATION_STREAM):
-            objective = BatchObjective(self, x, y, sample_weight)
-            loss = tf.reduce_mean(objective()) + add_losses(self.losses)
-        logs = self._update_metrics(loss, x, y, objective.y_pred, sample_weight)
+            if self.has_own_objective:
+                objective = BatchObjective(self, x, y, sample_weight)
+                loss = tf.reduce_mean(objective()) + add_losses([*objective.direct_losses, *self.regularization_losses])
+                y_pred = objective.y_pred
+            else:
+                y_pred = self(x, training=False)
+                loss = self._compute_loss(x, y, y_pred, sample_weight, training=False)
+        logs = self._update_metrics(loss, x, y, y_pred, sample_weight)
         logs.pop(self.gradient_variance.name, None)
         return logs
 
@@ -249,9 +351,11 @@ class StochasticTraining(MultiStepTraining):
     def _update_metrics(
         self, loss: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: tf.Tensor | None
     ) -> dict[str, Any]:
+        if self._compile_loss is not None and self._compile_loss.metrics and not self.has_own_objective:
+            self._compile_loss(y, y_pred, sample_weight)  # counts the losses of the single outputs
         for metric in self.metrics:
             if metric.name == "loss":
-                metric.update_state(loss)
+                metric.update_state(loss, sample_weight=batch_size(x))
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
@@ -266,6 +370,8 @@ class StochasticModel(StochasticTraining, keras.Model):
     Args:
         inputs: a `keras.Input` or a structure of them.
         outputs: the tensors computed from them.
+        coupled_batch: whether the loss of an example depends on the samples of others. None finds batch normalisation
+            after a stochastic layer; set it for a layer of your own that mixes examples.
 
     Raises:
         ValueError: if no layer is stochastic, or the stochastic layers name different estimators.
@@ -279,11 +385,15 @@ class StochasticModel(StochasticTraining, keras.Model):
     >>> model.compile(optimizer=rt.optimizers.Adam(3e-4), loss=keras.losses.BinaryCrossentropy(from_logits=True))
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, coupled_batch: bool | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.coupled_batch = coupled_batch
         shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs)]
         known = all(None not in shape for shape in shapes)
         self.build_estimator(sum(map(math.prod, shapes)) if known else None)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "coupled_batch": self.coupled_batch}
 
 
 def without(items: list[Any], others: list[Any]) -> list[Any]:

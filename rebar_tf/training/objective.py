@@ -1,4 +1,4 @@
-"""The objective of a step: one value for each example."""
+"""The objective of a step: one value for each example, evaluated anew in each pass."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from rebar_tf.training.keras_loss import batch_size, coupled, noting_coupled
+
 if TYPE_CHECKING:
     from rebar_tf.training.model import StochasticTraining
 
@@ -14,63 +16,84 @@ if TYPE_CHECKING:
 class BatchObjective:
     """The objective of one batch, which an estimator evaluates once for each of its passes.
 
+    All passes start from the same state: each runs in a scope of its own, so that they drop the same units and
+    normalise by the same statistics. The updates of the first pass, the hard one, are kept for `assign_updates`.
+
     Args:
         model: whose `objective` it is.
         x: a batch of inputs.
         y: a batch of targets.
-        sample_weight: `[batch]`, a weight for each example; None for 1.
+        sample_weight: as Keras takes it; None for 1.
 
     Attributes:
-        y_pred: the model's outputs in the first pass, the hard one, which the metrics see.
+        y_pred: the model's outputs in the first pass, which the metrics see.
+        direct_losses: that layers added in the first pass, and that no sample reaches.
+        sampled_losses: the other ones, which are part of f.
+        is_coupled: whether f holds a scalar that mixes the examples.
     """
 
-    def __init__(self, model: StochasticTraining, x: Any, y: Any = None, sample_weight: tf.Tensor | None = None):
+    def __init__(self, model: StochasticTraining, x: Any, y: Any = None, sample_weight: Any = None):
         self.model, self.x, self.y, self.sample_weight = model, x, y, sample_weight
-        self.y_pred = None
-        self.evaluated = False
+        self.y_pred: Any = None
+        self.direct_losses: list[tf.Tensor] = []
+        self.sampled_losses: list[tf.Tensor] = []
+        self.is_coupled = False
+        self.updates: list[tuple[keras.Variable, tf.Tensor]] | None = None
 
     def __call__(self) -> tf.Tensor:
         """f, `[batch]`, under whichever sampler is active."""
+        with noting_coupled() as mixed:
+            with pass_scope(self.model) as scope:
+                f, y_pred = self._objective()
+            direct, sampled = self.model.split_losses(scope.losses)
+            self._check_has_loss([*direct, *sampled])
+            for loss in sampled:
+                f += coupled(tf.reduce_sum(loss), batch_size(f))
+        if self.updates is None:
+            self.y_pred, self.direct_losses, self.sampled_losses = y_pred, direct, sampled
+            self.is_coupled = bool(mixed)
+            values = [(v, scope.get_current_value(v)) for v in self.model.state_variables]
+            self.updates = [(variable, value) for variable, value in values if value is not None]
+        return f
+
+    def _check_has_loss(self, added: list[tf.Tensor]) -> None:
+        model = self.model
+        if not (model.has_own_objective or model.has_own_loss or model._compile_loss is not None or added):
+            raise ValueError("`loss` must be given to `compile`, or `objective` overridden. Received: loss=None")
+
+    def _objective(self) -> tuple[tf.Tensor, Any]:
+        if not self.model.has_own_objective:
+            return self.model.compiled_objective(self.x, self.y, self.sample_weight)
         f, y_pred = self.model.objective(self.x, self.y)
-        if not self.evaluated:
-            self.y_pred, self.evaluated = y_pred, True
-        return f if self.sample_weight is None else f * tf.cast(self.sample_weight, f.dtype)
+        return f if self.sample_weight is None else f * tf.cast(self.sample_weight, f.dtype), y_pred
+
+    def keras_loss(self) -> tf.Tensor:
+        """What Keras's `fit` would report for the outputs of the hard pass."""
+        model = self.model
+        losses = [*self.direct_losses, *self.sampled_losses, *model.regularization_losses]
+        with pass_scope(model):
+            if model.has_own_loss:
+                return model._compute_loss(self.x, self.y, self.y_pred, self.sample_weight, training=True)
+            if model._compile_loss is not None:
+                losses.append(model._compile_loss(self.y, self.y_pred, self.sample_weight))
+        return add_losses([tf.reduce_sum(loss) for loss in losses])
+
+    def assign_updates(self) -> None:
+        """Gives the model's state, such as moving statistics, what the hard pass made of it."""
+        for variable, value in self.updates or []:
+            variable.assign(value)
+
+
+def pass_scope(model: StochasticTraining) -> keras.StatelessScope:
+    """A scope in which a pass reads the state as it is, and leaves it so."""
+    outer = keras.src.backend.get_stateless_scope() if keras.src.backend.in_stateless_scope() else None
+    regularised = [variable for variable in model.trainable_variables if variable.regularizer is not None]
+    scope = keras.StatelessScope([(v, v.value) for v in regularised], collect_losses=True)
+    if outer is not None:
+        scope.state_mapping = {**outer.state_mapping, **scope.state_mapping}
+    return scope
 
 
 def add_losses(losses: list[tf.Tensor]) -> tf.Tensor | float:
-    """Sum of the losses that layers add, such as weight regularisers."""
+    """Sum of losses, such as weight regularisers."""
     return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) if losses else 0.0
-
-
-def per_example_loss(loss: Any, y: Any, y_pred: Any) -> tf.Tensor:
-    """The loss of each example, before any reduction over the batch.
-
-    Args:
-        loss: what `compile` got: a name, a function, a `keras.losses.Loss`, or one for each output in the structure of
-            `y_pred`, whose losses are added.
-        y: targets.
-        y_pred: the model's outputs.
-
-    Returns:
-        `[batch]`, the mean over the remaining axes of the loss's values.
-
-    Raises:
-        ValueError: without a loss; for a loss that sums over the batch or returns a scalar.
-    """
-    if loss is None:
-        raise ValueError("`loss` must be given to `compile`, or `objective` overridden. Received: loss=None")
-    if isinstance(loss, (list, tuple, dict)):
-        keys = loss.keys() if isinstance(loss, dict) else range(len(loss))
-        return tf.add_n([per_example_loss(loss[key], y[key], y_pred[key]) for key in keys])
-    loss = keras.losses.get(loss)
-    if getattr(loss, "reduction", None) == "sum":
-        raise ValueError(
-            "`loss` must average over the batch, as the objective is one value for each example. "
-            "Received: a loss with reduction='sum'"
-        )
-    function = loss.call if isinstance(loss, keras.losses.Loss) else loss
-    y_pred = tf.cast(y_pred, tf.float32)
-    values = tf.convert_to_tensor(function(tf.cast(y, y_pred.dtype), y_pred))
-    if values.shape.rank == 0:
-        raise ValueError("`loss` must return one value for each example, shape [batch]. Received: a scalar")
-    return tf.reduce_mean(values, axis=list(range(1, values.shape.rank)))

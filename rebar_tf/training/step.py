@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from rebar_tf.estimators import Estimator
 from rebar_tf.training.factored_dense import record_products
 from rebar_tf.training.gradients import add_gradients, combine, mean_square_gradient
 from rebar_tf.training.objective import BatchObjective, add_losses
@@ -60,7 +61,8 @@ def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.T
             tape.watch([variable.value for variable in variables])
             with record_products(tape) as products:
                 estimate = estimator.estimate(objective, step, model.baseline_context(x, y))
-            added_loss = add_losses(model.losses)
+            check_served(estimator, objective)
+            added_loss = add_losses([*objective.direct_losses, *model.regularization_losses])
             etas = model.etas() if estimate.variate else [None] * len(variables)
             gradients = combine(tape, variables, etas, estimate, added_loss, products)
     control_gradients: list[tf.Tensor | None] = [None] * len(control)
@@ -68,9 +70,21 @@ def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.T
         control_gradients = control_tape.gradient(estimate.control_loss, control)
     if estimator.minimizes_variance:
         control_gradients = add_gradients(control_gradients, mean_square_gradient(control_tape, gradients, control))
+    objective.assign_updates()
+    loss = tf.reduce_mean(estimate.value) + added_loss
     return StepEstimate(
-        loss=tf.reduce_mean(estimate.value) + added_loss,
+        loss=objective.keras_loss() if objective.is_coupled else loss,
         y_pred=objective.y_pred,
         model_gradients=[gradient and gradient.value for gradient in gradients],
         control_gradients=control_gradients,
     )
+
+
+def check_served(estimator: Estimator, objective: BatchObjective) -> None:
+    """ValueError for an estimator that takes examples one by one, and an objective that mixes them."""
+    if objective.is_coupled and not estimator.serves_coupled:
+        raise ValueError(
+            f"Estimator {estimator.estimator_name!r} takes the examples of a batch one by one, and the objective of "
+            f"model {objective.model.name!r} mixes them: by batch normalisation after a stochastic layer, a loss added "
+            "there, or a loss that returns a scalar. Use another one, such as rebar or rloo."
+        )

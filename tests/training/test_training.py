@@ -339,18 +339,7 @@ def test_layers_that_disagree_on_the_estimator_are_refused():
         rt.StochasticModel(x, second)
 
 
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        (None, "`loss` must be given"),
-        (keras.losses.MeanSquaredError(reduction="sum"), "`loss` must average over the batch"),
-        (
-            lambda y, y_pred: tf.reduce_mean((y - y_pred) ** 2),
-            r"`loss` must return one value.*Received: a scalar",
-        ),
-    ],
-)
-def test_losses_that_are_not_one_value_an_example_are_refused(loss, message):
-    model = functional(loss=loss)
-    with pytest.raises(ValueError, match=message):
+def test_a_model_without_a_loss_is_refused():
+    model = functional(loss=None)
+    with pytest.raises(ValueError, match="`loss` must be given"):
         model.estimate_gradients(X, Y)

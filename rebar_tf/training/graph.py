@@ -1,0 +1,39 @@
+"""What the graph of a functional model shows: which layers the samples reach, and which of them mix examples."""
+
+from __future__ import annotations
+
+import keras
+
+from rebar_tf.layers import StochasticLayer
+
+
+def sampled_layers(model: keras.Model) -> list[keras.layers.Layer] | None:
+    """The layers that samples of stochastic layers reach; None for a model without a graph.
+
+    A nested model that has a stochastic layer counts with all its layers.
+    """
+    if not hasattr(model, "_nodes_by_depth"):
+        return None
+    reached: list[keras.layers.Layer] = []
+
+    def holds(layers: list[keras.layers.Layer], layer: keras.layers.Layer) -> bool:
+        return any(layer is other for other in layers)
+
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            inner = node.operation._flatten_layers() if isinstance(node.operation, keras.layers.Layer) else []
+            is_source = not isinstance(node.operation, StochasticLayer) and any(
+                isinstance(layer, StochasticLayer) for layer in inner
+            )
+            below = any(
+                isinstance(parent.operation, StochasticLayer) or holds(reached, parent.operation)
+                for parent in node.parent_nodes
+            )
+            if is_source or below:
+                reached += [layer for layer in (node.operation, *inner) if not holds(reached, layer)]
+    return reached
+
+
+def normalising(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
+    """Those that normalise by the statistics of the batch, and so mix its examples; a frozen one does not."""
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]

@@ -1,0 +1,109 @@
+"""Keras's compiled loss as one value for each example, whose mean is the loss that Keras would minimise."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.losses import loss as keras_loss
+
+_active = threading.local()  # replicas of a distribution strategy run in threads of their own
+
+
+class PerExampleLoss:
+    """One compiled loss; called like it, and returns `[batch]` in place of a scalar.
+
+    Values, masks, sample weights and reduction are Keras's. With `sum_ij w_ij v_ij / D` for the scalar, D a number of
+    values or a sum of weights, example i has `batch sum_j w_ij v_ij / D`. A loss that returns a scalar by itself mixes
+    the examples: see `coupled`.
+
+    Args:
+        loss: a `keras.losses.Loss`.
+    """
+
+    def __init__(self, loss: keras.losses.Loss):
+        self.loss = loss
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
+        loss, batch = self.loss, batch_size(y_pred)
+        in_mask = keras.src.backend.get_keras_mask(y_pred)
+        y_true, y_pred = (
+            keras.tree.map_structure(lambda part: keras.ops.convert_to_tensor(part, dtype=loss.dtype), tree)
+            for tree in (y_true, y_pred)
+        )
+        values = loss.call(y_true, y_pred)
+        masks = [mask for mask in (in_mask, keras.src.backend.get_keras_mask(values)) if mask is not None]
+        mask = masks[0] & masks[1] if len(masks) == 2 else (masks or [None])[0]
+        values = keras.ops.convert_to_tensor(values, dtype=loss.dtype)
+        if values.shape.rank == 0:
+            return coupled(values, batch)
+        weights = keras_loss.apply_mask(
+            None if sample_weight is None else keras.ops.convert_to_tensor(sample_weight, dtype=values.dtype),
+            None if mask is None else keras.ops.convert_to_tensor(mask, dtype=values.dtype),
+            dtype=values.dtype,
+            reduction=loss.reduction,
+        )
+        if weights is not None:
+            values, weights = keras_loss.squeeze_or_expand_to_same_rank(values, weights)
+            values = values * weights
+        sums = tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
+        rows = tf.cast(batch, values.dtype)
+        if loss.reduction == "sum":
+            return rows * sums
+        if loss.reduction == "mean_with_sample_weight" and weights is not None:
+            divisor = tf.reduce_sum(weights)
+        else:
+            divisor = tf.cast(tf.size(values), values.dtype)
+        return keras_loss.scale_loss_for_distribution(rows * tf.math.divide_no_nan(sums, divisor))
+
+
+def per_example(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
+    """`[batch]`: the compiled loss of each example, with the weights of several losses.
+
+    Args:
+        compile_loss: the `CompileLoss` of a compiled model.
+        y: targets.
+        y_pred: the model's outputs.
+        sample_weight: as Keras takes it, or None.
+    """
+    if not compile_loss.built:
+        with keras.StatelessScope():  # which resolves names and structure, and leaves the metrics as they are
+            compile_loss(y, y_pred, sample_weight)
+    parts = object.__new__(type(compile_loss))  # its own copying would save and load it
+    vars(parts).update(vars(compile_loss))
+    parts._flat_losses = [each._replace(loss=PerExampleLoss(each.loss)) for each in compile_loss._flat_losses]
+    parts._metrics = [None] * len(parts._flat_losses)  # the losses of single outputs are not counted here
+    return tf.cast(parts(y, y_pred, sample_weight), tf.float32)
+
+
+def coupled(total: tf.Tensor, batch: tf.Tensor | int) -> tf.Tensor:
+    """A scalar that mixes the examples as `[batch]` values that are unbiased whatever it mixes.
+
+    The samples of each example move the whole scalar, so each has `batch` times it for its learning signal, of which
+    the mean over the batch takes the `batch` away. The derivative is that of the scalar itself: the mean's is right.
+    """
+    for note in getattr(_active, "notes", []):
+        note.append(total)
+    total = tf.cast(total, tf.float32)
+    rows = tf.cast(batch, tf.float32)
+    return tf.fill([batch], total) + tf.stop_gradient((rows - 1.0) * total)
+
+
+@contextlib.contextmanager
+def noting_coupled() -> Iterator[list[tf.Tensor]]:
+    """In this block the list grows by each scalar that was found to mix the examples."""
+    _active.notes = [*getattr(_active, "notes", []), []]
+    try:
+        yield _active.notes[-1]
+    finally:
+        _active.notes = _active.notes[:-1]
+
+
+def batch_size(tree: Any) -> tf.Tensor | int:
+    """The number of examples in a structure of tensors."""
+    part = next(part for part in keras.tree.flatten(tree) if part is not None)
+    return part.shape[0] if part.shape[0] is not None else tf.shape(part)[0]

@@ -1,0 +1,179 @@
+"""In models as users write them the gradient is that of what Keras would minimise, by enumeration."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers.oracle import assert_unbiased
+
+import rebar_tf as rt
+
+ESTIMATORS = ["rebar", "rloo", "disarm", "muprop", "relax"]
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(3, 3)).astype(np.float32)
+Y = RNG.normal(size=(3, 2)).astype(np.float32)
+
+
+def finish(inputs, outputs, **compiled):
+    model = rt.StochasticModel(inputs, outputs)
+    model.compile(optimizer=rt.optimizers.Adam(1e-3), **{"loss": "mse", **compiled})
+    rng = np.random.default_rng(1)
+    for variable in model.model_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    return model
+
+
+def units(estimator, inputs, count=2):
+    return rt.layers.StochasticBinary(estimator, values=(0, 1), seed=1)(keras.layers.Dense(count)(inputs))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_loss_weights(estimator):
+    inputs = keras.Input((3,))
+    b = units(estimator, inputs)
+    outputs = {"a": keras.layers.Dense(2, name="a")(b), "b": keras.layers.Dense(2, name="b")(b)}
+    model = finish(inputs, outputs, loss={"a": "mse", "b": "mae"}, loss_weights={"a": 0.1, "b": 3.0})
+    assert_unbiased(model, X, {"a": Y, "b": -Y})
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_batch_normalization_after_the_layer(estimator):
+    inputs = keras.Input((3,))
+    h = keras.layers.BatchNormalization()(units(estimator, inputs))
+    assert_unbiased(finish(inputs, keras.layers.Dense(2)(h)), X, Y, count=12000, power=0.5)
+
+
+class MeanActivity(keras.layers.Layer):
+    """Adds a loss that mixes the examples."""
+
+    def call(self, x):
+        self.add_loss(5.0 * tf.square(tf.reduce_mean(x) - 0.3))
+        return x
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("how", ["add_loss", "regularizer"])
+def test_added_losses_of_samples(estimator, how):
+    inputs = keras.Input((3,))
+    b = units(estimator, inputs)
+    if how == "add_loss":
+        outputs = keras.layers.Dense(2)(MeanActivity()(b))
+    else:
+        outputs = keras.layers.Dense(2, activity_regularizer=keras.regularizers.L2(0.5))(b)
+    assert_unbiased(finish(inputs, outputs), X, Y, count=12000, power=0.5)
+
+
+def test_an_added_loss_as_the_only_one():
+    inputs = keras.Input((3,))
+    model = finish(inputs, MeanActivity()(units("rebar", inputs)), loss=None)
+    assert_unbiased(model, X, count=8000, power=0.5)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "rloo"])
+def test_a_loss_added_before_the_layer_stays_out_of_the_learning_signal(estimator):
+    inputs = keras.Input((3,))
+    h = MeanActivity()(keras.layers.Dense(2)(inputs))
+    b = rt.layers.StochasticBinary(estimator, values=(0, 1), seed=1)(h)
+    model = finish(inputs, keras.layers.Dense(2)(b))
+    assert_unbiased(model, X, Y)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "disarm", "arm"])
+def test_noise_before_the_layer_is_the_same_in_every_pass(estimator):
+    """A dropout layer drops one set of units in a step, which the antithetic pass meets, too."""
+    inputs = keras.Input((3,))
+    kept = keras.layers.Dropout(0.5, seed=3)(inputs)
+    seen = []
+
+    class Watch(keras.layers.Layer):
+        def call(self, x):
+            seen.append(x)
+            return x
+
+    model = finish(inputs, keras.layers.Dense(2)(units(estimator, Watch()(kept))))
+    seen.clear()
+    model.estimate_gradients(X, Y)
+    assert len(seen) >= 2
+    for other in seen[1:]:
+        np.testing.assert_array_equal(other, seen[0])
+    first = seen[0].numpy()
+    model.estimate_gradients(X, Y)
+    assert np.abs(seen[-1] - first).max() > 0  # and another one in the next step
+
+
+def test_moving_statistics_move_once_a_step_as_in_keras():
+    inputs = keras.Input((3,))
+    normalise = keras.layers.BatchNormalization()
+    model = finish(inputs, keras.layers.Dense(2)(units("rebar", normalise(inputs))))
+    model.fit(X, Y, batch_size=3, epochs=2, verbose=0)
+    plain = keras.layers.BatchNormalization()
+    for _ in range(2):
+        plain(X, training=True)
+    np.testing.assert_allclose(normalise.moving_mean, plain.moving_mean, rtol=1e-5)
+    before = np.array(normalise.moving_mean)
+    model.evaluate(X, Y, verbose=0)
+    np.testing.assert_array_equal(normalise.moving_mean, before)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("reduction", ["sum", "sum_over_batch_size", "mean_with_sample_weight"])
+def test_reductions_and_sample_weights(estimator, reduction):
+    inputs = keras.Input((3,))
+    loss = keras.losses.MeanSquaredError(reduction=reduction)
+    model = finish(inputs, keras.layers.Dense(2)(units(estimator, inputs)), loss=loss)
+    assert_unbiased(model, X, Y, np.array([0.5, 2.0, 1.0], np.float32))
+
+
+def test_integer_targets():
+    inputs = keras.Input((3,))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = finish(inputs, keras.layers.Dense(3)(units("rebar", inputs)), loss=loss)
+    assert_unbiased(model, X, np.array([0, 2, 1]), count=12000, power=0.5)
+
+
+def test_a_loss_that_returns_a_scalar():
+    def worst(y, y_pred):
+        return tf.reduce_max(tf.square(y - y_pred))
+
+    inputs = keras.Input((3,))
+    model = finish(inputs, keras.layers.Dense(2)(units("rloo", inputs)), loss=worst)
+    assert_unbiased(model, X, Y, count=20000, power=0.6)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "rloo"])
+def test_an_overridden_compute_loss_is_what_is_minimised(estimator):
+    class Own(rt.StochasticModel):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return tf.reduce_sum(tf.square(y_pred)) + 0.0 * super().compute_loss(x, y, y_pred, sample_weight)
+
+    inputs = keras.Input((3,))
+    model = Own(inputs, keras.layers.Dense(2)(units(estimator, inputs)))
+    model.compile(optimizer=rt.optimizers.Adam(1e-3), loss="mse")
+    assert_unbiased(model, X, Y, count=12000, power=0.6)
+
+
+@pytest.mark.parametrize("estimator", ["vimco", "exact"])
+def test_an_estimator_that_takes_examples_one_by_one_refuses_an_objective_that_mixes_them(estimator):
+    inputs = keras.Input((3,))
+    model = finish(inputs, keras.layers.Dense(2)(keras.layers.BatchNormalization()(units(estimator, inputs))))
+    with pytest.raises(ValueError, match=rf"'{estimator}' takes the examples of a batch one by one.*rebar or rloo"):
+        model.estimate_gradients(X, Y)
+
+
+def test_batch_normalization_in_a_model_without_a_graph_asks():
+    class Net(rt.training.StochasticTraining, keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.out = keras.layers.Dense(2), keras.layers.Dense(2)
+            self.units = rt.layers.StochasticBinary("rebar", values=(0, 1), seed=1)
+            self.normalise = keras.layers.BatchNormalization()
+
+        def call(self, x, training=None):
+            return self.out(self.normalise(self.units(self.dense(x), training=training), training=training))
+
+    model = Net()
+    model.compile(optimizer=rt.optimizers.Adam(1e-3), loss="mse")
+    with pytest.raises(ValueError, match=r"normalises by the statistics of the batch.*set `coupled_batch`"):
+        model.estimate_gradients(X, Y)
+    model.coupled_batch = True
+    assert_unbiased(model, X, Y, count=12000, power=0.6)

@@ -1,0 +1,156 @@
+"""Where the units are forced, `fit`, `evaluate` and their logs are plain Keras's."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rebar_tf as rt
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).astype(np.float32)  # a ragged last batch of 8
+Y = RNG.normal(size=(40, 2)).astype(np.float32)
+WEIGHTS = RNG.uniform(0.5, 2.0, size=40).astype(np.float32)
+
+
+class Threshold(keras.layers.Layer):
+    """What a stochastic layer with certain units outputs."""
+
+    def call(self, logits):
+        return tf.cast(logits > 0.0, tf.float32)
+
+
+def network(units, model, wrap=lambda b: keras.layers.Dense(2, name="out")(b), inputs=None):
+    """Logits of 60 and -60, whose units are certain."""
+    inputs = keras.Input((3,)) if inputs is None else inputs
+    logits = keras.layers.Dense(2, kernel_initializer="zeros", name="logits")(inputs)
+    made = model(inputs, wrap(units(keras.layers.Rescaling(60.0)(logits))))
+    rng = np.random.default_rng(1)
+    made.set_weights(
+        [rng.normal(size=w.shape) * 0.5 for w in made.get_weights()] if model is keras.Model else made.get_weights()
+    )
+    return made
+
+
+def pair(wrap=lambda b: keras.layers.Dense(2, name="out")(b), **compiled):
+    """A stochastic model and the plain one, with the same weights and certain units; the logits are not trained."""
+    ours = network(rt.layers.StochasticBinary("rloo", values=(0, 1), seed=1), rt.StochasticModel, wrap)
+    plain = network(Threshold(), keras.Model, wrap)
+    for layer, other in zip(ours.layers, [*plain.layers], strict=False):
+        if layer.weights and not isinstance(layer, rt.layers.StochasticBinary):
+            layer.set_weights(other.get_weights())
+    for made in (ours, plain):
+        made.get_layer("logits").bias.assign([1.0, -1.0])
+        made.get_layer("logits").kernel.assign(np.zeros([3, 2]))
+        made.get_layer("logits").trainable = False
+        made.compile(optimizer=keras.optimizers.SGD(0.05), **{"loss": "mse", **compiled})
+    return ours, plain
+
+
+def two_outputs(b):
+    return {"a": keras.layers.Dense(2, name="a")(b), "b": keras.layers.Dense(2, name="b")(b)}
+
+
+CASES = {
+    "one loss": ({}, Y, None),
+    "metrics": ({"metrics": ["mae"], "weighted_metrics": ["mse"]}, Y, WEIGHTS),
+    "sum": ({"loss": keras.losses.MeanSquaredError(reduction="sum")}, Y, WEIGHTS),
+    "mean of weights": ({"loss": keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")}, Y, WEIGHTS),
+    "two losses": ({"loss": {"a": "mse", "b": "mae"}, "loss_weights": {"a": 0.3, "b": 2.0}}, {"a": Y, "b": -Y}, None),
+    "one of two": ({"loss": {"a": "mse", "b": None}}, {"a": Y, "b": -Y}, None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of an output without a loss, by plain Keras
+@pytest.mark.parametrize("case", CASES)
+def test_fit_and_evaluate_are_those_of_keras(case):
+    compiled, y, weights = CASES[case]
+    options = {"wrap": two_outputs} if isinstance(y, dict) else {}
+    ours, plain = pair(**options, **compiled)
+    logs = [
+        m.fit(X, y, sample_weight=weights, batch_size=16, epochs=2, shuffle=False, verbose=0).history
+        for m in (ours, plain)
+    ]
+    assert set(logs[0]) == {*logs[1], "log_grad_variance"}
+    for name, values in logs[1].items():
+        np.testing.assert_allclose(logs[0][name], values, rtol=1e-4, err_msg=name)
+    results = [
+        m.evaluate(X, y, sample_weight=weights, batch_size=16, verbose=0, return_dict=True) for m in (ours, plain)
+    ]
+    assert results[0].keys() == results[1].keys()
+    for name, value in results[1].items():
+        np.testing.assert_allclose(results[0][name], value, rtol=1e-4, err_msg=name)
+    for layer in ("out",) if not options else ("a", "b"):
+        for w, other in zip(ours.get_layer(layer).get_weights(), plain.get_layer(layer).get_weights(), strict=True):
+            np.testing.assert_allclose(w, other, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluate_drops_nothing():
+    ours, plain = pair(lambda b: keras.layers.Dropout(0.5)(keras.layers.Dense(2, name="out")(b)))
+    values = [made.evaluate(X, Y, batch_size=16, verbose=0) for made in (ours, plain)]
+    np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_weight_decay_and_clipping_are_keras_s_and_leave_the_estimator_alone():
+    for options in ({"weight_decay": 0.1}, {"global_clipnorm": 1e-3}, {"clipnorm": 1e-3}, {"clipvalue": 1e-4}):
+        values = []
+        for kind in (rt.optimizers.Adam, keras.optimizers.Adam):
+            model = keras.Variable([1.0, -2.0], name="kernel")
+            with keras.name_scope("control"):
+                control = keras.Variable([1.0], name="raw_eta")
+            optimizer = kind(0.1, beta_2=0.999, epsilon=1e-8, **options)
+            trained = [model, control] if kind is rt.optimizers.Adam else [model]
+            optimizer.build(trained)
+            gradients = [np.array([3.0, -4.0], np.float32), np.array([50.0], np.float32)]
+            for _ in range(3):
+                optimizer.apply(gradients[: len(trained)], trained)
+            values.append(model.numpy())
+            if kind is rt.optimizers.Adam:
+                assert control.numpy()[0] == pytest.approx(1.0 - 3 * 1.0, rel=1e-3)  # ten times 0.1 a step
+        np.testing.assert_allclose(*values, rtol=1e-4, err_msg=str(options))
+
+
+def test_amsgrad_is_keras_s():
+    values = []
+    for kind in (rt.optimizers.Adam, keras.optimizers.Adam):
+        variable = keras.Variable([1.0], name="kernel")
+        optimizer = kind(0.1, beta_2=0.9, epsilon=1e-8, amsgrad=True)
+        optimizer.build([variable])
+        for g in (10.0, 0.1, 0.1, 0.1):
+            optimizer.apply([np.array([g], np.float32)])
+        values.append(variable.numpy())
+    np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_two_layers_with_one_seed_predict_different_samples():
+    inputs = keras.Input((8,))
+    samples = [rt.layers.StochasticBinary(values=(0, 1), seed=5)(inputs) for _ in range(2)]
+    model = rt.StochasticModel(inputs, samples)
+    first, second = model.predict(np.zeros([50, 8], np.float32), verbose=0)
+    assert not np.array_equal(first, second)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(rt.training.StochasticTraining, keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.out = keras.layers.Dense(3), keras.layers.Dense(2)
+        self.units = rt.layers.StochasticBinary("rebar", seed=1)
+
+    def call(self, x, training=None):
+        return self.out(self.units(self.dense(x), training=training))
+
+
+def test_a_subclassed_model_is_loaded_with_its_estimator_and_goes_on(tmp_path):
+    model = Subclassed()
+    model.compile(optimizer=rt.optimizers.Adam(0.01), loss="mse")
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, shuffle=False)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for made in (model, loaded):
+        made.fit(X, Y, batch_size=8, epochs=1, verbose=0, shuffle=False)
+    assert int(loaded.estimator.step.value) == 15
+    for w, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(w, other)
+    for w, other in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(w, other)
