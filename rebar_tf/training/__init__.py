@@ -2,8 +2,9 @@
 
 from rebar_tf.training.bounds import multi_sample_bound
 from rebar_tf.training.factored_dense import FactoredDense
+from rebar_tf.training.functional import StochasticModel
 from rebar_tf.training.metrics import LogGradientVariance
-from rebar_tf.training.model import StochasticModel, StochasticTraining
+from rebar_tf.training.model import StochasticTraining
 from rebar_tf.training.multi_step import MultiStepTraining
 
 __all__ = [

@@ -1,8 +1,10 @@
-"""Training of models with stochastic layers: the estimate of the gradient, and Keras's `fit` around it."""
+"""Training of models with stochastic layers: the variables, the estimator, and Keras's `fit` around them.
+
+One class of 250 lines, of which a third is documentation: it is what Keras calls for a model, in one place.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -14,10 +16,9 @@ from rebar_tf.estimators import ControlSpec
 from rebar_tf.layers import StochasticLayer
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
-from rebar_tf.training.graph import normalising, sampled_layers
-from rebar_tf.training.keras_loss import batch_size, coupled, per_example
+from rebar_tf.training.compiled_objective import CompiledObjective
+from rebar_tf.training.keras_loss import batch_size
 from rebar_tf.training.metrics import LogGradientVariance
-from rebar_tf.training.multi_step import MultiStepTraining
 from rebar_tf.training.objective import BatchObjective, add_losses
 from rebar_tf.training.step import estimate_step
 
@@ -25,7 +26,7 @@ _LOSS_KEY = "loss_"  # of the running mean's variables among the model's own in 
 _EVALUATION_STREAM = 1  # evaluation draws other numbers than training, which draws from stream 0
 
 
-class StochasticTraining(MultiStepTraining):
+class StochasticTraining(CompiledObjective):
     """Gives a Keras model the training of its stochastic layers: derive from this and from `keras.Model`.
 
     The estimator is the one that the model's stochastic layers name; it lives at `model.estimator`, and its trainable
@@ -47,100 +48,6 @@ class StochasticTraining(MultiStepTraining):
     """
 
     estimator: Any = None  # an `Estimator`, from `build_estimator` on
-    coupled_batch: bool | None = None
-
-    def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """One evaluation of the objective, under whichever sampler is active.
-
-        Args:
-            x: a batch of inputs.
-            y: a batch of targets, as passed to `fit`.
-
-        Returns:
-            `(f, y_pred)`: f is `[batch]`, to be minimised; `y_pred` is what the compiled metrics see.
-        """
-        return self.compiled_objective(x, y)
-
-    def compiled_objective(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """The objective of a model that does not override it: the compiled loss.
-
-        Of each example, with a mean that is what Keras minimises; or, where examples are mixed (see `couples_examples`)
-        or `compute_loss` is overridden, the whole loss for each example.
-
-        Args:
-            x: a batch of inputs.
-            y: a batch of targets, as passed to `fit`.
-            sample_weight: as passed to `fit`.
-
-        Returns:
-            `(f, y_pred)` as of `objective`.
-        """
-        y_pred = self(x, training=True)
-        if self.has_own_loss:
-            total = self._compute_loss(x, y, y_pred, sample_weight, training=True)
-            return coupled(total, batch_size(x)), y_pred
-        if self._compile_loss is None:
-            return tf.zeros([batch_size(x)]), y_pred
-        if self.couples_examples:
-            return coupled(self._compile_loss(y, y_pred, sample_weight), batch_size(x)), y_pred
-        return per_example(self._compile_loss, y, y_pred, sample_weight), y_pred
-
-    @property
-    def has_own_loss(self) -> bool:
-        """Whether a subclass overrides Keras's `compute_loss`, which then is what is minimised."""
-        return not self.has_own_objective and type(self).compute_loss is not keras.Model.compute_loss
-
-    @property
-    def has_own_objective(self) -> bool:
-        """Whether a subclass overrides `objective`."""
-        return type(self).objective is not StochasticTraining.objective
-
-    @property
-    def couples_examples(self) -> bool:
-        """Whether the loss of one example depends on the samples of others.
-
-        As `coupled_batch` says; where that is None, by the graph of a functional model: batch normalisation after a
-        stochastic layer.
-
-        Raises:
-            ValueError: for a model without a graph that has batch normalisation, as it may stand before or after.
-        """
-        if self.coupled_batch is not None:
-            return self.coupled_batch
-        sampled = sampled_layers(self)
-        if sampled is not None:
-            return bool(normalising(sampled))
-        unknown = normalising(self._flatten_layers())
-        if unknown:
-            raise ValueError(
-                f"Layer {unknown[0].name!r} normalises by the statistics of the batch. After a stochastic layer it "
-                f"mixes the examples, before all of them it does not: set `coupled_batch` of model {self.name!r} to "
-                "True or False. Received: coupled_batch=None"
-            )
-        return False
-
-    def split_losses(self, losses: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """Losses that layers added in a pass: those that no sample reaches, and the others.
-
-        Without a graph to see it by, samples may reach each of them. An overridden `compute_loss` has them all.
-        """
-        if self.has_own_loss:
-            return [], []
-        sampled = sampled_layers(self)
-        if sampled is None:
-            return [], losses
-        ids = {number for layer in sampled for number in layer._loss_ids}
-        return [loss for loss in losses if id(loss) not in ids], [loss for loss in losses if id(loss) in ids]
-
-    @property
-    def regularization_losses(self) -> list[tf.Tensor]:
-        """The penalties on weights; none of them where an overridden `compute_loss` has them."""
-        return [] if self.has_own_loss else self._get_regularization_losses()
-
-    @property
-    def state_variables(self) -> list[keras.Variable]:
-        """What a pass may update: moving statistics, the state of random generators."""
-        return without(self.non_trainable_variables, [] if self.estimator is None else self.estimator.variables)
 
     def baseline_context(self, x: Any, y: Any = None) -> tf.Tensor:
         """`[batch, size]` float32, what input-dependent baselines see: the inputs, flattened."""
@@ -176,6 +83,11 @@ class StochasticTraining(MultiStepTraining):
     def trainable_variables(self) -> list[keras.Variable]:
         """The model variables, followed by the control variables."""
         return [*self.model_variables, *self.control_variables]
+
+    @property
+    def state_variables(self) -> list[keras.Variable]:
+        """What a pass may update: moving statistics, the state of random generators."""
+        return without(self.non_trainable_variables, [] if self.estimator is None else self.estimator.variables)
 
     def etas(self) -> list[tf.Tensor]:
         """The scale of the control variate of each of the `model_variables`.
@@ -357,43 +269,6 @@ class StochasticTraining(MultiStepTraining):
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=batch_size(x))
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-
-
-@keras.saving.register_keras_serializable("rebar_tf")
-class StochasticModel(StochasticTraining, keras.Model):
-    """A functional Keras model whose stochastic layers train: `StochasticModel(inputs, outputs)`.
-
-    Everything but the gradient is Keras: compile it with a loss and an optimizer, call `fit`, `evaluate`, `predict`,
-    save and load it. Its metrics see hard samples only. For a subclassed model derive from
-    `rebar_tf.training.StochasticTraining` and `keras.Model`.
-
-    Args:
-        inputs: a `keras.Input` or a structure of them.
-        outputs: the tensors computed from them.
-        coupled_batch: whether the loss of an example depends on the samples of others. None finds batch normalisation
-            after a stochastic layer; set it for a layer of your own that mixes examples.
-
-    Raises:
-        ValueError: if no layer is stochastic, or the stochastic layers name different estimators.
-
-    Example:
-    >>> import keras, rebar_tf as rt
-    >>> x = keras.Input((784,))
-    >>> h = keras.layers.Dense(200)(x)
-    >>> b = rt.layers.StochasticBinary(estimator="rebar")(h)
-    >>> model = rt.StochasticModel(x, keras.layers.Dense(784)(b))
-    >>> model.compile(optimizer=rt.optimizers.Adam(3e-4), loss=keras.losses.BinaryCrossentropy(from_logits=True))
-    """
-
-    def __init__(self, *args: Any, coupled_batch: bool | None = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.coupled_batch = coupled_batch
-        shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs)]
-        known = all(None not in shape for shape in shapes)
-        self.build_estimator(sum(map(math.prod, shapes)) if known else None)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "coupled_batch": self.coupled_batch}
 
 
 def without(items: list[Any], others: list[Any]) -> list[Any]:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import command_line
+from helpers.networks import dense, log_bernoulli
 from matplotlib import image
 from scipy.special import logsumexp
-from helpers.networks import dense, log_bernoulli
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rebar_tf as rt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -83,7 +84,8 @@ def bound_row(model: Any, examples: Sequence[Any], key: dict[str, Any]) -> dict[
     """
     total, text = key["samples"] * key["images"], f"{key['split']}, {key['samples']} samples"
     with tqdm.tqdm(total=total, desc=text, unit="", unit_scale=True, leave=False, disable=None) as bar:
-        values = multi_sample_bound(model, *examples, num_samples=key["samples"], progress=bar.update)
+        bound = functools.partial(multi_sample_bound, num_samples=key["samples"], progress=bar.update)
+        values = bound(model, *examples)
     mean, error = mean_and_error(values)
     return {**key, "bound": mean, "standard_error": error}
 

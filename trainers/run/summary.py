@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -33,7 +34,8 @@ def summarize(
         Bounds are in nats.
     """
     samples = experiment.eval_samples
-    valid, test = (float(model.bound(*examples, num_samples=samples).mean(dtype="float64")) for examples in held_out)
+    bound = functools.partial(model.bound, num_samples=samples)
+    valid, test = (float(bound(*examples).mean(dtype="float64")) for examples in held_out)
     temperature = model.estimator.diagnostics().get("temperature")
     spans = _spans(rows)
     last = _last(spans, min(_LAST_STEPS, experiment.num_steps))

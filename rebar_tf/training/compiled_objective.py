@@ -1,0 +1,106 @@
+"""The objective of a compiled model: what Keras would minimise, as one value for each example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from rebar_tf.training.graph import normalising, sampled_layers
+from rebar_tf.training.keras_loss import batch_size, coupled, per_example
+from rebar_tf.training.multi_step import MultiStepTraining
+
+
+class CompiledObjective(MultiStepTraining):
+    """Gives a Keras model an `objective` for its estimator: by default that of its compiled and added losses."""
+
+    coupled_batch: bool | None = None
+
+    def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """One evaluation of the objective, under whichever sampler is active.
+
+        Args:
+            x: a batch of inputs.
+            y: a batch of targets, as passed to `fit`.
+
+        Returns:
+            `(f, y_pred)`: f is `[batch]`, to be minimised; `y_pred` is what the compiled metrics see.
+        """
+        return self.compiled_objective(x, y)
+
+    def compiled_objective(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """The objective of a model that does not override it: the compiled loss.
+
+        Of each example, with a mean that is what Keras minimises; or, where examples are mixed (see `couples_examples`)
+        or `compute_loss` is overridden, the whole loss for each example.
+
+        Args:
+            x: a batch of inputs.
+            y: a batch of targets, as passed to `fit`.
+            sample_weight: as passed to `fit`.
+
+        Returns:
+            `(f, y_pred)` as of `objective`.
+        """
+        y_pred = self(x, training=True)
+        if self.has_own_loss:
+            total = self._compute_loss(x, y, y_pred, sample_weight, training=True)
+            return coupled(total, batch_size(x)), y_pred
+        if self._compile_loss is None:
+            return tf.zeros([batch_size(x)]), y_pred
+        if self.couples_examples:
+            return coupled(self._compile_loss(y, y_pred, sample_weight), batch_size(x)), y_pred
+        return per_example(self._compile_loss, y, y_pred, sample_weight), y_pred
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether a subclass overrides Keras's `compute_loss`, which then is what is minimised."""
+        return not self.has_own_objective and type(self).compute_loss is not keras.Model.compute_loss
+
+    @property
+    def has_own_objective(self) -> bool:
+        """Whether a subclass overrides `objective`."""
+        return type(self).objective is not CompiledObjective.objective
+
+    @property
+    def couples_examples(self) -> bool:
+        """Whether the loss of one example depends on the samples of others.
+
+        As `coupled_batch` says; where that is None, by the graph of a functional model: batch normalisation after a
+        stochastic layer.
+
+        Raises:
+            ValueError: for a model without a graph that has batch normalisation, as it may stand before or after.
+        """
+        if self.coupled_batch is not None:
+            return self.coupled_batch
+        sampled = sampled_layers(self)
+        if sampled is not None:
+            return bool(normalising(sampled))
+        unknown = normalising(self._flatten_layers())
+        if unknown:
+            raise ValueError(
+                f"Layer {unknown[0].name!r} normalises by the statistics of the batch. After a stochastic layer it "
+                f"mixes the examples, before all of them it does not: set `coupled_batch` of model {self.name!r} to "
+                "True or False. Received: coupled_batch=None"
+            )
+        return False
+
+    def split_losses(self, losses: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Losses that layers added in a pass: those that no sample reaches, and the others.
+
+        Without a graph to see it by, samples may reach each of them. An overridden `compute_loss` has them all.
+        """
+        if self.has_own_loss:
+            return [], []
+        sampled = sampled_layers(self)
+        if sampled is None:
+            return [], losses
+        ids = {number for layer in sampled for number in layer._loss_ids}
+        return [loss for loss in losses if id(loss) not in ids], [loss for loss in losses if id(loss) in ids]
+
+    @property
+    def regularization_losses(self) -> list[tf.Tensor]:
+        """The penalties on weights; none of them where an overridden `compute_loss` has them."""
+        return [] if self.has_own_loss else self._get_regularization_losses()
