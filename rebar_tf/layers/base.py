@@ -31,6 +31,7 @@ class StochasticLayer(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.supports_masking = True
         if inference not in INFERENCE_MODES:
             raise ValueError(
                 f"`inference` must be one of {', '.join(INFERENCE_MODES)}. Received: inference={inference!r}"

@@ -177,3 +177,22 @@ def test_batch_normalization_in_a_model_without_a_graph_asks():
         model.estimate_gradients(X, Y)
     model.coupled_batch = True
     assert_unbiased(model, X, Y, count=12000, power=0.6)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "relax", "rloo"])
+def test_rows_looked_up_in_an_embedding(estimator):
+    inputs = keras.Input((2,), dtype="int32")
+    rows = keras.layers.Flatten()(keras.layers.Embedding(4, 2)(inputs))
+    model = finish(inputs, keras.layers.Dense(2)(units(estimator, rows)))
+    assert_unbiased(model, np.array([[0, 1], [3, 1], [2, 0]]), Y)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "rloo"])
+def test_masked_steps_of_a_sequence(estimator):
+    inputs = keras.Input((2, 3))
+    h = keras.layers.Dense(2)(keras.layers.Masking()(inputs))
+    b = rt.layers.StochasticBinary(estimator, values=(0, 1), seed=1)(h)
+    model = finish(inputs, keras.layers.Dense(1)(b))
+    x = np.random.default_rng(2).normal(size=(2, 2, 3)).astype(np.float32)
+    x[1, 1] = 0.0
+    assert_unbiased(model, x, x[..., :1])

@@ -15,18 +15,18 @@ class Grouped(rt.estimators.Reinforce):
     """An estimator of its own.
 
     Args:
-        group_size: layers in a group; none for all
+        bundle_size: layers in a group; none for all
             of them.
         loud: whether it says so.
     """
 
     estimator_name = "grouped"
 
-    def __init__(self, group_size: int | None = 1, loud: bool = False, helper: object = None, **kwargs):
+    def __init__(self, bundle_size: int | None = 1, loud: bool = False, helper: object = None, **kwargs):
         super().__init__(**kwargs)
-        if group_size == 0:
-            raise ValueError("`group_size` must be 1 or more, or None. Received: group_size=0")
-        self.group_size, self.loud = group_size, loud
+        if bundle_size == 0:
+            raise ValueError("`bundle_size` must be 1 or more, or None. Received: bundle_size=0")
+        self.bundle_size, self.loud = bundle_size, loud
 
 
 @pytest.fixture(autouse=True)
@@ -43,14 +43,14 @@ def built(*arguments):
     ("arguments", "expected"),
     [
         ((), (1, False)),
-        (("--group_size=3",), (3, False)),
-        (("--group_size", "3", "--loud", "--seed=4"), (3, True)),
-        (("--group_size=none", "--noloud"), (None, False)),
+        (("--bundle_size=3",), (3, False)),
+        (("--bundle_size", "3", "--loud", "--seed=4"), (3, True)),
+        (("--bundle_size=none", "--noloud"), (None, False)),
     ],
 )
 def test_the_options_of_a_new_estimator_are_flags(arguments, expected):
     estimator = built(*arguments)
-    assert (estimator.group_size, estimator.loud) == expected
+    assert (estimator.bundle_size, estimator.loud) == expected
 
 
 def test_flags_behind_an_option_count():
@@ -59,7 +59,7 @@ def test_flags_behind_an_option_count():
 
 
 def test_options_survive_flags_json():
-    experiment = train.parse(["train.py", "--estimator=grouped", "--group_size=none"])
+    experiment = train.parse(["train.py", "--estimator=grouped", "--bundle_size=none"])
     assert Experiment.from_flags(experiment.flags()) == experiment
     assert experiment.flags()["loud"] is None
 
@@ -67,11 +67,11 @@ def test_options_survive_flags_json():
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--group_size=two", "flag --group_size=two: expected an integer or none"),
-        ("--group_size=0", "flag --group_size=0: expected 1 or more, or None"),
+        ("--bundle_size=two", "flag --bundle_size=two: expected an integer or none"),
+        ("--bundle_size=0", "flag --bundle_size=0: expected 1 or more, or None"),
         ("--loud=2", "flag --loud=2: expected true or false"),
         ("--helper=x", "Unknown command line flag 'helper'"),
-        ("--temperature=1", "flag --temperature=1.0: expected with --estimator=grouped: --group_size, --loud"),
+        ("--temperature=1", "flag --temperature=1.0: expected with --estimator=grouped: --bundle_size, --loud"),
     ],
 )
 def test_a_bad_option_is_one_line(flag, message, tmp_path, capsys):
@@ -82,5 +82,5 @@ def test_a_bad_option_is_one_line(flag, message, tmp_path, capsys):
 def test_help_describes_the_options(capsys):
     assert command("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "--group_size: Option of grouped: layers in a group; none for all of them." in text
+    assert "--bundle_size: Option of grouped: layers in a group; none for all of them." in text
     assert "--[no]loud" in text

@@ -21,7 +21,7 @@ def test_flags_reach_the_estimator():
     estimator = estimator_options.build(settings(temperature=0.3, learn_temperature=False))
     assert isinstance(estimator, rt.estimators.Rebar)
     assert estimator.temperature.initial == 0.3
-    assert not estimator.learn_temperature
+    assert not estimator.temperature.learn
 
 
 @pytest.mark.parametrize("name", rt.estimators.names())
