@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.sampling import HardSampler
+from rebar_tf.training.keras_loss import refusing_coupled
 from rebar_tf.validation import check_integer
 
 _BOUND_STREAM = 2  # sets the noise of bounds apart from that of training (0) and evaluation (1)
@@ -53,7 +54,7 @@ def multi_sample_bound(
         `[examples]` float32, in nats.
 
     Raises:
-        ValueError: for a `num_samples` below 1.
+        ValueError: for a `num_samples` below 1, and for an objective that mixes the examples of a batch.
 
     Example:
     >>> import numpy as np, rebar_tf as rt
@@ -103,7 +104,7 @@ def _add_samples(
     """`log_sum` with `count` more samples in it. Neither number is compiled in: one program serves every K."""
 
     def add_sample(k: tf.Tensor, log_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with HardSampler(first + k, stream=_BOUND_STREAM):
+        with HardSampler(first + k, stream=_BOUND_STREAM), refusing_coupled("A multi-sample bound"):
             log_weight = -tf.cast(model.objective(*data)[0], tf.float64)
         return k + 1, tf.maximum(log_sum, log_weight) + tf.nn.softplus(-tf.abs(log_sum - log_weight))
 

@@ -103,6 +103,18 @@ def noting_coupled() -> Iterator[list[tf.Tensor]]:
         _active.notes = _active.notes[:-1]
 
 
+@contextlib.contextmanager
+def refusing_coupled(what: str) -> Iterator[None]:
+    """ValueError at the end of the block if a scalar in it mixed the examples, which `what` takes one by one."""
+    with noting_coupled() as mixed:
+        yield
+    if mixed:
+        raise ValueError(
+            f"{what} takes the examples of a batch one by one, and the objective mixes them: by batch normalisation "
+            "after a stochastic layer, a loss added there, a loss that returns a scalar, or `compute_loss`."
+        )
+
+
 def batch_size(tree: Any) -> tf.Tensor | int:
     """The number of examples in a structure of tensors."""
     part = next(part for part in keras.tree.flatten(tree) if part is not None)

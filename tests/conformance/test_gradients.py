@@ -196,3 +196,13 @@ def test_masked_steps_of_a_sequence(estimator):
     x = np.random.default_rng(2).normal(size=(2, 2, 3)).astype(np.float32)
     x[1, 1] = 0.0
     assert_unbiased(model, x, x[..., :1])
+
+
+def test_bounds_and_enumeration_refuse_a_batch_that_is_mixed():
+    """The value of a mixed example is that of the whole batch, and no bound of the example."""
+    inputs = keras.Input((3,))
+    model = finish(inputs, keras.layers.Dense(2)(keras.layers.BatchNormalization()(units("rebar", inputs))))
+    with pytest.raises(ValueError, match="A multi-sample bound takes the examples of a batch one by one"):
+        model.bound(X, Y, num_samples=2)
+    with pytest.raises(ValueError, match="Enumeration takes the examples of a batch one by one"):
+        rt.diagnostics.check_unbiased(model, X, Y, num_estimates=5)
