@@ -68,8 +68,12 @@ def expectation(
         estimator.build_control(estimators.ControlSpec((shape,), (shape,), (kind,), context_size))
     step = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32) if seed is None else seed
 
+    source = Source(
+        "expectation", seed=0, local=estimator if isinstance(estimator, estimators.LocalEstimator) else None
+    )
+
     def objective() -> tf.Tensor:
-        return fn(sampling.active().sample(kind(logits), Source("expectation", seed=0)))
+        return fn(sampling.active().sample(kind(logits), source))
 
     estimate = estimator.estimate(objective, step, context)
     return estimate.loss(estimator.etas()[0]) if estimate.variate else estimate.loss()

@@ -53,6 +53,17 @@ def is_positive(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0.0 < float(value) < math.inf
 
 
+def is_fraction(value: Any) -> bool:
+    """Whether `value` is a number in [0, 1), Python's or NumPy's; a bool is not.
+
+    Example:
+    >>> from rebar_tf.validation import is_fraction
+    >>> is_fraction(0.01), is_fraction(0), is_fraction(1.0), is_fraction(True)
+    (True, True, False, False)
+    """
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0.0 <= float(value) < 1.0
+
+
 def validate_images(images: npt.ArrayLike, name: str = "images", units: int | None = 784) -> np.ndarray:
     """Check that `images` is a matrix of pixel probabilities, and return it as float32.
 

@@ -143,7 +143,7 @@ def exact_gradients(model: StochasticTraining, x: Any, y: Any = None) -> list[np
     The states are stacked on the batch axis: one evaluation of the objective at `states * batch` rows. The expectation
     is that of the estimator's own objective, which for a multi-sample bound is not the mean of f.
     """
-    with HardSampler(step=0) as trace, refusing_coupled("Enumeration"):
+    with HardSampler(step=0, training=False) as trace, refusing_coupled("Enumeration"):
         f, _ = model.objective(x, y)
     tables, batch = state_tables(trace), f.shape[0]
     number = tf.range(math.prod(table.shape[0] for table in tables))

@@ -96,6 +96,10 @@ class Distribution(abc.ABC):
         """The hard sample of uniform noise u, without derivative."""
         return tf.stop_gradient(self.threshold(self.reparameterize(u)))
 
+    @abc.abstractmethod
+    def mixed_with_uniform(self, weight: float) -> Distribution:
+        """Each unit's law with so much of the uniform law mixed in, which keeps every value possible."""
+
     def mode(self) -> tf.Tensor:
         """The likeliest value of each unit."""
         return self.threshold(self.logits)

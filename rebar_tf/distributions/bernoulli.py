@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.distributions.base import Distribution
-from rebar_tf.distributions.math import log_expm1, logit, open_interval, sum_softplus, sum_units
+from rebar_tf.distributions.math import log_expm1, logaddexp, logit, open_interval, sum_softplus, sum_units
 from rebar_tf.distributions.relaxation import relaxed_logits
 
 
@@ -86,6 +86,14 @@ class Bernoulli(Distribution):
         """`cotangent * d E[b] / d logits`."""
         theta = tf.sigmoid(self.logits)
         return cotangent * theta * (1.0 - theta)
+
+    def mixed_with_uniform(self, weight: float) -> Bernoulli:
+        """`(1 - w) p + w / 2` of both values."""
+        log_values = [
+            logaddexp(math.log1p(-weight) + tf.math.log_sigmoid(sign * self.logits), tf.constant(math.log(weight / 2)))
+            for sign in (1.0, -1.0)
+        ]
+        return Bernoulli(log_values[0] - log_values[1])
 
     def log_prob(self, b: tf.Tensor) -> tf.Tensor:
         """`log p(b)` summed over the units, `[batch]`; the same formula serves relaxed samples."""

@@ -97,6 +97,11 @@ class Categorical(Distribution):
         weighted = cotangent * p
         return weighted - p * tf.reduce_sum(weighted, axis=-1, keepdims=True)
 
+    def mixed_with_uniform(self, weight: float) -> Categorical:
+        """`(1 - w) p + w / K` of each of the K classes."""
+        uniform = tf.constant(math.log(weight / self.logits.shape[-1]))
+        return Categorical(logaddexp(math.log1p(-weight) + tf.nn.log_softmax(self.logits), uniform))
+
     def log_prob(self, b: tf.Tensor) -> tf.Tensor:
         """`log p(b)` summed over the variables, `[batch]`; the same formula serves relaxed samples."""
         return sum_units(b * tf.nn.log_softmax(self.logits))

@@ -6,6 +6,7 @@ from rebar_tf.estimators.baseline import InputDependentBaseline
 from rebar_tf.estimators.concrete import Concrete
 from rebar_tf.estimators.double_cv import DoubleCv
 from rebar_tf.estimators.exact import Exact
+from rebar_tf.estimators.local import LocalEstimator
 from rebar_tf.estimators.muprop import MuProp, SimpleMuProp
 from rebar_tf.estimators.q_function import QFunction
 from rebar_tf.estimators.rebar import Rebar
@@ -31,6 +32,7 @@ __all__ = [
     "GumbelStraightThrough",
     "InputDependentBaseline",
     "Lax",
+    "LocalEstimator",
     "MuProp",
     "Nvil",
     "Objective",

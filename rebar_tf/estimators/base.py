@@ -107,6 +107,7 @@ class Estimator(keras.layers.Layer):
 
     estimator_name: str
     unbiased: bool = True
+    local: bool = False  # needs no objective: the layer's sample has a derivative
     objective: str = "expectation"  # what is minimised: the expectation of f, or a "bound" of several samples
     evaluations: str = "1"  # of the objective, in n, the number of stochastic layers
     enumerates: bool = False  # evaluates the objective at all joint states, and so serves few units only
@@ -184,18 +185,12 @@ class Estimator(keras.layers.Layer):
 
 
 def derivatives(
-    sampler: Sampler,
-    trace: HardSampler,
-    f: tf.Tensor,
-    first: int = 0,
-    last: int | None = None,
-    allow_unseen: bool = False,
+    sampler: Sampler, f: tf.Tensor, first: int = 0, last: int | None = None, allow_unseen: bool = False
 ) -> list[tf.Tensor]:
     """`Sampler.gradients`, whose error says which estimators need no derivative of the objective.
 
     Args:
         sampler: of the pass that f comes from.
-        trace: of the hard pass.
         f: `[batch]`.
         first: index of the first output.
         last: index after the last one; None for all that follow.
@@ -204,14 +199,13 @@ def derivatives(
     try:
         return sampler.gradients(f, first, last, allow_unseen)
     except NoDerivativeError as error:
-        families = {site.distribution.name for site in trace}
-        able = ", ".join(registry.serving(*families, without_derivative=True))
+        able = ", ".join(registry.serving(*sampler.families, without_derivative=True))
         raise ValueError(f"{error} Use an estimator that needs none: {able}.") from error
 
 
 def check_trace(trace: HardSampler) -> None:
     """ValueError if a hard pass met no stochastic layer."""
-    if not trace.sites:
+    if trace.calls == 0:
         raise ValueError("The objective ran no stochastic layer; there is nothing to estimate a gradient through.")
 
 

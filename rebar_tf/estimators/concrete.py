@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
-
-from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, derivatives, evaluate
+from rebar_tf.estimators.local import TemperedEstimator
 from rebar_tf.estimators.registry import register
-from rebar_tf.estimators.temperature import Temperature
 
 
 @register
-class Concrete(Estimator):
+class Concrete(TemperedEstimator):
     """Concrete: `df(sigma_lambda(z))/dl`, every layer relaxed, for all variables of the model.
 
-    Biased: it is the gradient of a relaxed objective. What is reported is the proper objective at hard samples
-    (appendix G.3). 2 evaluations of the objective, which must be differentiable in the samples; the objective keeps its
-    own formula for relaxed samples, no Concrete density enters.
+    Biased: it is the gradient of a relaxed objective. In a model whose layers all have a local estimator what is
+    reported is the proper objective at hard samples (appendix G.3). 2 evaluations of the objective, which must be
+    differentiable in the samples; the objective keeps its own formula for relaxed samples, no Concrete density enters.
+    A local estimator: its layers train in any Keras model, and beside others; they are relaxed in training and hard
+    otherwise.
 
     Args:
-        temperature: lambda, > 0, held fixed.
+        temperature: lambda, > 0, held fixed; `rebar_tf.callbacks.TemperatureScheduler` moves it.
         relaxation: `"concrete"` or `"eq7"`.
 
     Raises:
@@ -34,27 +33,8 @@ class Concrete(Estimator):
     """
 
     estimator_name = "concrete"
-    unbiased = False
     evaluations = "2"
-    needs_derivative = True
+    relaxes = True
 
     def __init__(self, temperature: float = 0.1, relaxation: str = "concrete", **kwargs: Any):
-        super().__init__(**kwargs)
-        self.temperature = Temperature(temperature, relaxation)
-
-    def build_variables(self, spec: ControlSpec) -> None:
-        self.temperature.build(len(spec.layer_shapes))
-
-    def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
-        trace, f = self.hard_pass(objective, step)
-        with self.temperature.relaxed_pass(trace) as relaxed:
-            f_relaxed = evaluate(objective)
-        derivatives(relaxed, trace, f_relaxed)  # refuses an objective without derivative
-        return Estimate(value=tf.stop_gradient(f), direct=f_relaxed)
-
-    def diagnostics(self) -> dict[str, tf.Tensor]:
-        return self.temperature.diagnostics()
-
-    def get_config(self) -> dict[str, Any]:
-        temperature = self.temperature
-        return {**super().get_config(), "temperature": temperature.initial, "relaxation": temperature.relaxation}
+        super().__init__(temperature, relaxation, **kwargs)

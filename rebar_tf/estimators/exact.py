@@ -46,7 +46,7 @@ class Exact(Estimator):
         count = math.prod(table.shape[0] for table in tables)
 
         def add_state(i: tf.Tensor, total: tf.Tensor) -> list[tf.Tensor]:
-            with ForcedSampler(joint_state(tables, i)) as forced:
+            with ForcedSampler(joint_state(tables, i), step) as forced:
                 f = evaluate(objective)
             return [i + 1, total + tf.exp(forced.log_prob) * f]
 

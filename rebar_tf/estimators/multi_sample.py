@@ -48,7 +48,7 @@ class MultiSampleEstimator(Estimator):
             sites with `df/db`, `[K, batch, ...]`, constant: zero for a layer that f sees by way of later ones only.
         """
         traces, f = self.hard_passes(objective, step)
-        by_pass = [derivatives(trace, trace, f_k, allow_unseen=True) for trace, f_k in zip(traces, f, strict=True)]
+        by_pass = [derivatives(trace, f_k, allow_unseen=True) for trace, f_k in zip(traces, f, strict=True)]
         slopes = [tf.stop_gradient(tf.stack(of_layer)) for of_layer in zip(*by_pass, strict=True)]
         mean = tf.reduce_mean(tf.stack(f), axis=0)
         layers = list(zip(zip(*traces, strict=True), slopes, strict=True))

@@ -80,7 +80,7 @@ class MuProp(SimpleMuProp):
         trace, f = self.hard_pass(objective, step)
         with MeanSampler() as mean_field:
             f_mean = evaluate(objective)
-        slopes = derivatives(mean_field, trace, f_mean)
+        slopes = derivatives(mean_field, f_mean)
         baseline = predict(self.baseline, context)
         mean_scales = 2.0 * tf.sigmoid(self.raw_mean_scale.value)
         linear_scales = 2.0 * tf.sigmoid(self.raw_linear_scale.value)

@@ -86,7 +86,7 @@ class RelaxedControlVariate(Estimator):
         first, end = group[0].index, group[-1].index + 1
         with self.temperature.relaxed_pass(trace, first) as relaxed:
             f_relaxed = evaluate(objective)
-        return f_relaxed, relaxed.outputs[first:end], derivatives(relaxed, trace, f_relaxed, first, end)
+        return f_relaxed, relaxed.outputs[first:end], derivatives(relaxed, f_relaxed, first, end)
 
     def etas(self) -> list[tf.Tensor]:
         return self.scale.etas()

@@ -47,12 +47,13 @@ def names() -> list[str]:
     return sorted(_classes)
 
 
-def serving(*families: str, without_derivative: bool = False) -> list[str]:
+def serving(*families: str, without_derivative: bool = False, local: bool = False) -> list[str]:
     """Names of the estimators that serve all of these families, sorted.
 
     Args:
         *families: `"bernoulli"`, `"categorical"`.
         without_derivative: whether to leave out those that need the derivative of the objective.
+        local: whether to leave out those that need the objective.
 
     Example:
     >>> import rebar_tf as rt
@@ -62,7 +63,9 @@ def serving(*families: str, without_derivative: bool = False) -> list[str]:
     return [
         name
         for name, estimator in sorted(_classes.items())
-        if set(families) <= set(estimator.families) and not (without_derivative and estimator.needs_derivative)
+        if set(families) <= set(estimator.families)
+        and not (without_derivative and estimator.needs_derivative)
+        and (estimator.local or not local)
     ]
 
 

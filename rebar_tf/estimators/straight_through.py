@@ -6,18 +6,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, check_trace, derivatives, evaluate
+from rebar_tf.distributions import Distribution
+from rebar_tf.estimators.local import LocalEstimator, TemperedEstimator
 from rebar_tf.estimators.registry import register
-from rebar_tf.estimators.temperature import Temperature
-from rebar_tf.sampling import Site, StraightThroughSampler
 
 
 @register
-class StraightThrough(Estimator):
+class StraightThrough(LocalEstimator):
     """Straight-through: hard samples forward, the derivative of the mean backward, `df(b)/db dE[b]/dl`.
 
     Biased, except for an objective that is linear in the samples; 1 evaluation of the objective, which must be
-    differentiable in the samples.
+    differentiable in the samples. A local estimator: its layers train in any Keras model, and beside others.
 
     Example:
     >>> import rebar_tf as rt
@@ -27,29 +26,20 @@ class StraightThrough(Estimator):
     """
 
     estimator_name = "straight_through"
-    unbiased = False
-    needs_derivative = True
 
-    def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
-        with StraightThroughSampler(step, self.smooth) as trace:
-            f = evaluate(objective)
-        check_trace(trace)
-        derivatives(trace, trace, f)  # refuses an objective without derivative
-        return Estimate(value=f, direct=f)
-
-    def smooth(self, site: Site) -> tf.Tensor:
-        """What the derivative is that of."""
-        return site.distribution.mean()
+    def smooth(self, distribution: Distribution, noise: tf.Tensor) -> tf.Tensor:
+        return distribution.mean()
 
 
 @register
-class GumbelStraightThrough(StraightThrough):
+class GumbelStraightThrough(TemperedEstimator):
     """Gumbel straight-through: hard samples forward, the derivative of the relaxed sample backward.
 
     `df(b)/db d sigma_lambda(z)/dl`. Biased; 1 evaluation of the objective, which must be differentiable in the samples.
+    A local estimator: its layers train in any Keras model, and beside others.
 
     Args:
-        temperature: lambda, > 0, held fixed.
+        temperature: lambda, > 0, held fixed; `rebar_tf.callbacks.TemperatureScheduler` moves it.
         relaxation: `"concrete"` or `"eq7"`.
 
     Raises:
@@ -65,18 +55,4 @@ class GumbelStraightThrough(StraightThrough):
     estimator_name = "gumbel_straight_through"
 
     def __init__(self, temperature: float = 0.5, relaxation: str = "concrete", **kwargs: Any):
-        super().__init__(**kwargs)
-        self.temperature = Temperature(temperature, relaxation)
-
-    def build_variables(self, spec: ControlSpec) -> None:
-        self.temperature.build(len(spec.layer_shapes))
-
-    def smooth(self, site: Site) -> tf.Tensor:
-        return self.temperature.relax(site.distribution, site.z, site.layer)
-
-    def diagnostics(self) -> dict[str, tf.Tensor]:
-        return self.temperature.diagnostics()
-
-    def get_config(self) -> dict[str, Any]:
-        temperature = self.temperature
-        return {**super().get_config(), "temperature": temperature.initial, "relaxation": temperature.relaxation}
+        super().__init__(temperature, relaxation, **kwargs)

@@ -26,6 +26,7 @@ def surrogate_loss(
         value: `[batch]`, objective values at the hard samples.
         logits: `[batch, ...]`, a stochastic layer's logits.
         cotangent: like `logits`, the estimate of `d E[f] / d logits` for each example.
+            Where the logits are `[1, ...]`, of units that the whole batch shares, that of the batch's sum for each.
 
     Returns:
         `[batch]`, equal to `value`.
@@ -42,6 +43,9 @@ def surrogate_loss(
     """
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, None]:
-        return upstream, per_unit(upstream, cotangent) * cotangent, None
+        of_examples = per_unit(upstream, cotangent) * cotangent
+        if logits.shape[0] == 1:  # one sample for the whole batch: each example's cotangent is that of all
+            of_examples = tf.reduce_mean(of_examples, axis=0, keepdims=True)
+        return upstream, of_examples, None
 
     return tf.identity(value), gradient

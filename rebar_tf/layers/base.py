@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from rebar_tf import estimators, sampling
 from rebar_tf.distributions import Distribution
+from rebar_tf.validation import is_fraction
 
 INFERENCE_MODES = ("sample", "mode", "mean")
 
@@ -17,8 +18,9 @@ INFERENCE_MODES = ("sample", "mode", "mean")
 class StochasticLayer(keras.layers.Layer):
     """Base of the stochastic layers: asks the active sampler for its samples.
 
-    In training a sampler is always active: `StochasticModel` and `rebar_tf.expectation` run the passes of the estimator
-    under one. Outside of one the layer serves inference, as its `inference` argument says.
+    In training a sampler is active: `StochasticModel` and `rebar_tf.expectation` run the passes of the estimator under
+    one. A layer with a local estimator, such as straight-through, carries its gradient itself and needs none. In
+    inference the layer outputs what its `inference` argument says.
     """
 
     family: type[Distribution]
@@ -28,6 +30,10 @@ class StochasticLayer(keras.layers.Layer):
         estimator: str | estimators.Estimator = "rebar",
         inference: str = "sample",
         seed: int | None = None,
+        unimix: float = 0.0,
+        shared: bool = False,
+        return_logits: bool = False,
+        return_probs: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -36,44 +42,77 @@ class StochasticLayer(keras.layers.Layer):
             raise ValueError(
                 f"`inference` must be one of {', '.join(INFERENCE_MODES)}. Received: inference={inference!r}"
             )
+        if not is_fraction(unimix):
+            raise ValueError(f"`unimix` must be a number in [0, 1). Received: unimix={unimix!r}")
         self.inference = inference
         self.seed = random.randint(0, 2**31 - 1) if seed is None else int(seed)
-        # Configuration only: the model that trains the layer owns the estimator's variables.
+        self.unimix = float(unimix)
+        self.shared, self.return_logits, self.return_probs = bool(shared), bool(return_logits), bool(return_probs)
+        # Configuration only: the model that trains the layer owns the estimator's variables, but for a local one.
         self.estimator_config = without_shared_ids(keras.saving.serialize_keras_object(estimators.get(estimator)))
+        made = self.make_estimator()
+        self.local = made if isinstance(made, estimators.LocalEstimator) else None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.draws = self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name="draws")
+        self.draws = self.add_weight(
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",
+            name="draws",
+        )
         self.index = 0  # among the stochastic layers of a model, which sets it
-        self.sample_shape = self.split_shape(tuple(input_shape))[1:]
+        batched = (None, *input_shape) if self.shared else tuple(input_shape)
+        self.sample_shape = self.split_shape(batched)[1:]
+        if self.local is not None:
+            self.local.build_control(estimators.ControlSpec((), (self.sample_shape,), (self.family,)))
 
     def make_estimator(self) -> estimators.Estimator:
         """A new estimator of the layer's kind and configuration."""
         return estimators.get(self.estimator_config)
 
-    def call(self, logits: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+    def call(self, logits: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> Any:
+        logits = tf.convert_to_tensor(logits)
         shape = sampling.static_or_dynamic_shape(logits)
-        distribution = self.family(self.family.check_logits(self.split(tf.convert_to_tensor(logits))))
+        distribution = self.distribution(logits)
+
+        def output(values: tf.Tensor) -> tf.Tensor:
+            return tf.cast(tf.reshape(values, shape), self.compute_dtype)
+
+        sample = output(self.encode(self._sample(distribution, training)))
+        if mask is not None:
+            sample = masked(sample, mask)
+        extra = [distribution.logits] * self.return_logits + [distribution.mean()] * self.return_probs
+        return (sample, *map(output, extra)) if extra else sample
+
+    def distribution(self, logits: tf.Tensor) -> Distribution:
+        """The distribution of the layer's units, of logits as the layer takes them."""
+        batched = logits[tf.newaxis] if self.shared else logits
+        distribution = self.family(self.family.check_logits(self.split(batched)))
+        return distribution.mixed_with_uniform(self.unimix) if self.unimix else distribution
+
+    def _sample(self, distribution: Distribution, training: bool | None) -> tf.Tensor:
         sampler = sampling.current()
         if sampler is not None:
-            sample = sampler.sample(distribution, sampling.Source(self.name, self.seed, self.index))
-        elif training:
+            return sampler.sample(distribution, sampling.Source(self.name, self.seed, self.index, self.local))
+        if training and self.local is None:
             raise ValueError(
-                f"Layer {self.name!r} samples discrete units, and this model would train without a gradient estimate "
-                "through them. Build it with rebar_tf.StochasticModel(inputs, outputs) in place of keras.Model, or let "
-                "a subclass derive from rebar_tf.training.StochasticTraining."
+                f"Layer {self.name!r} samples discrete units, and by itself it has no gradient: its estimator "
+                "evaluates the objective several times. Build the model with rebar_tf.StochasticModel(inputs, outputs) "
+                "in place of keras.Model, or let a subclass derive from rebar_tf.training.StochasticTraining; in a "
+                "training step of your own call `model.estimate_gradients(x, y)` in place of a tape. Estimators that "
+                f"work in any model: {', '.join(estimators.serving(self.family.name, local=True))}."
             )
-        else:
-            sample = self._infer(distribution)
-        return tf.cast(tf.reshape(self.encode(sample), shape), self.compute_dtype)
-
-    def _infer(self, distribution: Distribution) -> tf.Tensor:
-        if self.inference == "mean":
+        if not training and self.inference == "mean":
             return distribution.mean()
-        if self.inference == "mode":
+        if not training and self.inference == "mode":
             return distribution.mode()
-        step = self.draws.assign_add(1)
         shape = sampling.static_or_dynamic_shape(distribution.logits)
-        return distribution.sample(sampling.uniform(shape, step, self.seed, self.index))
+        noise = sampling.uniform(shape, self.draws.assign_add(1), self.seed, self.index)
+        if self.local is not None:
+            return self.local.sample(distribution, noise, bool(training))
+        return distribution.sample(noise)
 
     def split(self, logits: tf.Tensor) -> tf.Tensor:
         """The layer's input in the shape that its family takes."""
@@ -87,8 +126,9 @@ class StochasticLayer(keras.layers.Layer):
         """The layer's output values from a hard or relaxed sample of its family."""
         return sample
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        count = 1 + self.return_logits + self.return_probs
+        return (tuple(input_shape),) * count if count > 1 else tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -96,7 +136,20 @@ class StochasticLayer(keras.layers.Layer):
             "estimator": self.estimator_config,
             "inference": self.inference,
             "seed": self.seed,
+            "unimix": self.unimix,
+            "shared": self.shared,
+            "return_logits": self.return_logits,
+            "return_probs": self.return_probs,
         }
+
+
+def masked(sample: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """The sample, with 0 for the units of masked steps.
+
+    They then move nothing, so that they have no gradient, whatever a later layer makes of the mask.
+    """
+    mask = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (sample.shape.rank - mask.shape.rank)], axis=0))
+    return tf.where(mask, sample, tf.zeros_like(sample))
 
 
 def without_shared_ids(config: Any) -> Any:

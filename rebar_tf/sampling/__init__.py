@@ -10,7 +10,7 @@ drawn from hidden state, so a pass can be repeated, resumed and compiled.
 
 from rebar_tf.sampling.context import NoDerivativeError, Sampler, Source, active, current, static_or_dynamic_shape
 from rebar_tf.sampling.deterministic import ForcedSampler, MeanSampler
-from rebar_tf.sampling.hard import HardSampler, Site, StraightThroughSampler
+from rebar_tf.sampling.hard import HardSampler, Site
 from rebar_tf.sampling.noise import uniform
 from rebar_tf.sampling.replay import AntitheticSampler, RelaxedSampler, ReplaySampler
 
@@ -25,7 +25,6 @@ __all__ = [
     "Sampler",
     "Site",
     "Source",
-    "StraightThroughSampler",
     "active",
     "current",
     "static_or_dynamic_shape",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -40,6 +40,16 @@ class NoDerivativeError(ValueError):
     """The objective has no derivative with respect to a sample."""
 
 
+class LocalSample(Protocol):
+    """How a layer samples that carries its gradient itself, by a derivative of its sample."""
+
+    def sample(self, distribution: Distribution, noise: tf.Tensor, training: bool) -> tf.Tensor:
+        """What the layer outputs in training, or a hard sample; with a derivative."""
+
+    def smooth(self, distribution: Distribution, noise: tf.Tensor) -> tf.Tensor:
+        """What the derivative is that of."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """Which layer asks for a sample.
@@ -48,22 +58,36 @@ class Source:
         name: of the layer, for errors.
         seed: of the layer's noise.
         index: of the layer among the model's stochastic layers.
+        local: how the layer samples by itself; None for a layer whose gradient an estimator of the model makes.
     """
 
     name: str
     seed: int
     index: int = 0
+    local: LocalSample | None = None
 
 
 class Sampler:
     """Base of the contexts: `with sampler:` makes it the one that stochastic layers ask for their samples.
 
     A sampler also remembers what it gave out, and `gradients(f)` differentiates a `[batch]` objective with respect to
-    it.
+    it. A layer with a local estimator samples as it would without a sampler, with the noise of the pass: to all other
+    estimators it is a part of the objective.
+
+    Attributes:
+        outputs: what was given out, but for layers with a local estimator.
+        local_outputs: what those got.
+        calls: how many samples were given out: the place of the next one in the pass.
+        families: the names of their distributions.
     """
+
+    leaves_local = True  # whether layers with a local estimator sample by it
 
     def __init__(self) -> None:
         self.outputs: list[tf.Tensor] = []
+        self.local_outputs: list[tf.Tensor] = []
+        self.calls = 0
+        self.families: set[str] = set()
         self._tape = tf.GradientTape(watch_accessed_variables=False)
 
     def __enter__(self) -> Any:
@@ -87,13 +111,22 @@ class Sampler:
         Returns:
             Like the logits: in {0, 1} or one-hot, or relaxed.
         """
-        output = self.draw(distribution, source)
+        if self.leaves_local and source.local is not None:
+            outputs, output = self.local_outputs, self.draw_local(distribution, source, source.local)
+        else:
+            outputs, output = self.outputs, self.draw(distribution, source)
         self._tape.watch(output)
-        self.outputs.append(output)
+        outputs.append(output)
+        self.calls += 1
+        self.families.add(distribution.name)
         return output
 
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
         """What a subclass decides: the sample."""
+        raise NotImplementedError
+
+    def draw_local(self, distribution: Distribution, source: Source, local: LocalSample) -> tf.Tensor:
+        """The sample of a layer with a local estimator."""
         raise NotImplementedError
 
     def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
@@ -105,7 +138,8 @@ class Sampler:
     ) -> list[tf.Tensor]:
         """`d f / d y` of each example, for the outputs y of the stochastic layers `first` to `last`, exclusive.
 
-        The derivative is the total one: through later layers, too, where their samples are differentiable.
+        The derivative is the total one: through later layers, too, where their samples are differentiable. In a pass
+        all of whose layers have a local estimator it is that by their outputs.
 
         Args:
             objective: f, `[batch]`.
@@ -117,7 +151,7 @@ class Sampler:
         Raises:
             NoDerivativeError: where f does not depend on an output in a differentiable way.
         """
-        outputs = self.outputs[first:last]
+        outputs = (self.outputs or self.local_outputs)[first:last]
         gradients = self._tape.gradient(objective, outputs)
         unseen = [gradient is None for gradient in gradients]
         if all(unseen) or (any(unseen) and not allow_unseen):

@@ -7,11 +7,15 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from rebar_tf.distributions import Distribution
-from rebar_tf.sampling.context import Sampler, Source
+from rebar_tf.sampling.context import LocalSample, Sampler, Source
+from rebar_tf.sampling.hard import noise_of
 
 
 class MeanSampler(Sampler):
     """The mean-field pass: each layer outputs the mean of its units, and the next one sees it."""
+
+    def draw_local(self, distribution: Distribution, source: Source, local: LocalSample) -> tf.Tensor:
+        return distribution.mean()
 
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
         return distribution.mean()
@@ -22,17 +26,23 @@ class ForcedSampler(Sampler):
 
     Args:
         samples: called with the index of the call and its float32 logits, returns a sample like the logits.
+        step: integer scalar from which layers with a local estimator draw; None to give them samples, too.
 
     Attributes:
         log_prob: `[batch]`, `log p(b_1:n)` of the samples given so far.
     """
 
-    def __init__(self, samples: Callable[[int, tf.Tensor], tf.Tensor]):
+    def __init__(self, samples: Callable[[int, tf.Tensor], tf.Tensor], step: tf.Tensor | int | None = None):
         super().__init__()
         self.samples = samples
+        self.step = 0 if step is None else step
+        self.leaves_local = step is not None
         self.log_prob: tf.Tensor | float = 0.0
 
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
         sample = self.samples(len(self.outputs), distribution.logits)
         self.log_prob += distribution.log_prob(sample)
         return sample
+
+    def draw_local(self, distribution: Distribution, source: Source, local: LocalSample) -> tf.Tensor:
+        return local.sample(distribution, noise_of(distribution, source, self.step, self.calls), training=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import tensorflow as tf
 
 from rebar_tf.distributions import Distribution
-from rebar_tf.sampling.context import Sampler, Source, static_or_dynamic_shape
+from rebar_tf.sampling.context import LocalSample, Sampler, Source, static_or_dynamic_shape
 from rebar_tf.sampling.noise import uniform
 
 
@@ -57,13 +57,16 @@ class HardSampler(Sampler):
         score_in_density: whether `log q(b|x)` is differentiated through its own logits. At samples from q this score
             has expectation zero, so it is left out by default, which lowers the variance of the direct gradient. An
             objective that is not linear in `log q`, such as a multi-sample bound, needs it.
+        training: whether layers with a local estimator sample by it. False draws their hard samples, with a place in
+            the trace, as those of all others.
 
     Attributes:
         sites: one `Site` a stochastic layer, in the order of the pass. Iterating the sampler iterates them.
     """
 
-    def __init__(self, step: tf.Tensor | int, stream: int = 0, score_in_density: bool = False):
+    def __init__(self, step: tf.Tensor | int, stream: int = 0, score_in_density: bool = False, training: bool = True):
         super().__init__()
+        self.leaves_local = training
         self.step = step
         self.stream = stream
         self.score_in_density = score_in_density
@@ -76,34 +79,23 @@ class HardSampler(Sampler):
         return len(self.sites)
 
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
-        shape = static_or_dynamic_shape(distribution.logits)
-        noise = uniform(shape, self.step, source.seed, len(self.sites), self.stream)
+        noise = noise_of(distribution, source, self.step, self.calls, self.stream)
         z = distribution.reparameterize(noise)
         sample = tf.stop_gradient(distribution.threshold(z))
         site = Site(len(self.sites), source, distribution, noise, z, sample)
         self.sites.append(site)
-        return self.emit(site)
+        return sample
 
-    def emit(self, site: Site) -> tf.Tensor:
-        """What the layer outputs: the hard sample."""
-        return site.sample
+    def draw_local(self, distribution: Distribution, source: Source, local: LocalSample) -> tf.Tensor:
+        noise = noise_of(distribution, source, self.step, self.calls, self.stream)
+        return local.sample(distribution, noise, training=True)
 
     def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
         return logits if self.score_in_density else tf.stop_gradient(logits)
 
 
-class StraightThroughSampler(HardSampler):
-    """Hard samples with the derivative of something smooth: `b + smooth - stop_gradient(smooth)`.
-
-    Args:
-        step: as in `HardSampler`.
-        smooth: from a `Site` to a tensor like its sample: the mean, or a relaxed sample.
-    """
-
-    def __init__(self, step: tf.Tensor | int, smooth: Callable[[Site], tf.Tensor]):
-        super().__init__(step, score_in_density=True)
-        self.smooth = smooth
-
-    def emit(self, site: Site) -> tf.Tensor:
-        smooth = self.smooth(site)
-        return site.sample + (smooth - tf.stop_gradient(smooth))
+def noise_of(
+    distribution: Distribution, source: Source, step: tf.Tensor | int, place: int, stream: int = 0
+) -> tf.Tensor:
+    """The uniforms of the sample that is drawn at that place of a pass, like the logits."""
+    return uniform(static_or_dynamic_shape(distribution.logits), step, source.seed, place, stream)

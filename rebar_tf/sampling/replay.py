@@ -7,8 +7,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from rebar_tf.distributions import Distribution
-from rebar_tf.sampling.context import Sampler, Source
-from rebar_tf.sampling.hard import HardSampler, Site
+from rebar_tf.sampling.context import LocalSample, Sampler, Source
+from rebar_tf.sampling.hard import HardSampler, Site, noise_of
 
 
 class ReplaySampler(Sampler):
@@ -41,6 +41,13 @@ class ReplaySampler(Sampler):
         """The sample of a site from `first` on, from the distribution that it has in this pass."""
         raise NotImplementedError
 
+    def draw_local(self, distribution: Distribution, source: Source, local: LocalSample) -> tf.Tensor:
+        return local.sample(distribution, self._noise(distribution, source), training=True)
+
+    def _noise(self, distribution: Distribution, source: Source) -> tf.Tensor:
+        """What a layer with a local estimator saw in the hard pass at this place."""
+        return noise_of(distribution, source, self.trace.step, self.calls, self.trace.stream)
+
 
 def check_same(site: Site, distribution: Distribution, source: Source) -> None:
     """ValueError unless a pass meets the layer and the kind of units that the trace holds at this place."""
@@ -59,6 +66,9 @@ def check_same(site: Site, distribution: Distribution, source: Source) -> None:
 class RelaxedSampler(ReplaySampler):
     """Hard before site `first`, relaxed with the noise of the trace from there on.
 
+    After site `first` a layer with a local estimator is what its derivative is that of: a control variate has
+    expectation zero if its derivative is its own.
+
     Args:
         trace: the `HardSampler` of the hard pass.
         first: index of the first relaxed site.
@@ -71,6 +81,11 @@ class RelaxedSampler(ReplaySampler):
 
     def redraw(self, site: Site, distribution: Distribution) -> tf.Tensor:
         return self.relax(distribution, distribution.reparameterize(site.noise), site.layer)
+
+    def draw_local(self, distribution: Distribution, source: Source, local: LocalSample) -> tf.Tensor:
+        if len(self.outputs) <= self.first:
+            return super().draw_local(distribution, source, local)
+        return local.smooth(distribution, self._noise(distribution, source))
 
 
 class AntitheticSampler(ReplaySampler):

@@ -104,7 +104,7 @@ def _add_samples(
     """`log_sum` with `count` more samples in it. Neither number is compiled in: one program serves every K."""
 
     def add_sample(k: tf.Tensor, log_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with HardSampler(first + k, stream=_BOUND_STREAM), refusing_coupled("A multi-sample bound"):
+        with HardSampler(first + k, _BOUND_STREAM, training=False), refusing_coupled("A multi-sample bound"):
             log_weight = -tf.cast(model.objective(*data)[0], tf.float64)
         return k + 1, tf.maximum(log_sum, log_weight) + tf.nn.softplus(-tf.abs(log_sum - log_weight))
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rebar_tf.training.graph import normalising, sampled_layers
+from rebar_tf.training.graph import is_scored, normalising, sampled_layers
 from rebar_tf.training.keras_loss import batch_size, coupled, per_example
 from rebar_tf.training.multi_step import MultiStepTraining
 
@@ -78,6 +78,8 @@ class CompiledObjective(MultiStepTraining):
         sampled = sampled_layers(self)
         if sampled is not None:
             return bool(normalising(sampled))
+        if not any(map(is_scored, self._flatten_layers())):
+            return False
         unknown = normalising(self._flatten_layers())
         if unknown:
             raise ValueError(

@@ -8,7 +8,9 @@ from rebar_tf.layers import StochasticLayer
 
 
 def sampled_layers(model: keras.Model) -> list[keras.layers.Layer] | None:
-    """The layers that samples of stochastic layers reach; None for a model without a graph.
+    """The layers that samples of stochastic layers reach, local ones aside; None for a model without a graph.
+
+    A sample of a layer with a local estimator has a derivative, and moves losses like any other output.
 
     A nested model that has a stochastic layer counts with all its layers.
     """
@@ -22,16 +24,16 @@ def sampled_layers(model: keras.Model) -> list[keras.layers.Layer] | None:
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             inner = node.operation._flatten_layers() if isinstance(node.operation, keras.layers.Layer) else []
-            is_source = not isinstance(node.operation, StochasticLayer) and any(
-                isinstance(layer, StochasticLayer) for layer in inner
-            )
-            below = any(
-                isinstance(parent.operation, StochasticLayer) or holds(reached, parent.operation)
-                for parent in node.parent_nodes
-            )
+            is_source = not isinstance(node.operation, StochasticLayer) and any(map(is_scored, inner))
+            below = any(is_scored(parent.operation) or holds(reached, parent.operation) for parent in node.parent_nodes)
             if is_source or below:
                 reached += [layer for layer in (node.operation, *inner) if not holds(reached, layer)]
     return reached
+
+
+def is_scored(layer: keras.layers.Layer) -> bool:
+    """Whether the gradient of a layer's logits is an estimate that takes the whole objective."""
+    return isinstance(layer, StochasticLayer) and layer.local is None
 
 
 def normalising(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.estimators import ControlSpec
+from rebar_tf.estimators import ControlSpec, serving
 from rebar_tf.layers import StochasticLayer
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
@@ -109,29 +109,31 @@ class StochasticTraining(CompiledObjective):
             ValueError: if the model has no stochastic layer, or its layers name different estimators.
         """
         layers = self.stochastic_layers
+        scored = [layer for layer in layers if layer.local is None]
+        local = [layer.local for layer in layers if layer.local is not None]
         if not layers:
             raise ValueError(
                 f"Model {self.name!r} has no stochastic layer. Add one, such as rebar_tf.layers.StochasticBinary, or "
                 "use keras.Model."
             )
-        if any(layer.estimator_config != layers[0].estimator_config for layer in layers):
+        if any(layer.estimator_config != scored[0].estimator_config for layer in scored):
             found = ", ".join(f"{layer.name}: {layer.make_estimator().estimator_name}" for layer in layers)
             raise ValueError(
-                "All stochastic layers of a model must name the same estimator with the same options. "
-                f"Received: {found}"
+                "All stochastic layers of a model must name the same estimator with the same options, but for those "
+                f"with a local one ({', '.join(serving(local=True))}). Received: {found}"
             )
         variables = self.all_model_variables
-        estimator = layers[0].make_estimator()
+        estimator = scored[0].make_estimator() if scored else max(local, key=lambda each: each.relaxes)
         estimator.build_control(
             ControlSpec(
                 variable_shapes=tuple(tuple(variable.shape) for variable in variables),
-                layer_shapes=tuple(layer.sample_shape for layer in layers),
-                families=tuple(layer.family for layer in layers),
+                layer_shapes=tuple(layer.sample_shape for layer in scored),
+                families=tuple(layer.family for layer in scored),
                 context_size=context_size,
                 seed=seed,
             )
         )
-        for i, layer in enumerate(layers):
+        for i, layer in enumerate([*scored, *without(layers, scored)]):
             layer.index = i
         gradient_variance = LogGradientVariance()
         gradient_variance.build_moments(variables)
@@ -225,7 +227,7 @@ class StochasticTraining(CompiledObjective):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._build_from(x)
         step = self.estimator.evaluation_step.value.assign_add(1)
-        with HardSampler(step, stream=_EVALUATION_STREAM):
+        with HardSampler(step, stream=_EVALUATION_STREAM, training=False):
             if self.has_own_objective:
                 objective = BatchObjective(self, x, y, sample_weight)
                 loss = tf.reduce_mean(objective()) + add_losses([*objective.direct_losses, *self.regularization_losses])

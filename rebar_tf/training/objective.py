@@ -29,7 +29,8 @@ class BatchObjective:
         y_pred: the model's outputs in the first pass, which the metrics see.
         direct_losses: that layers added in the first pass, and that no sample reaches.
         sampled_losses: the other ones, which are part of f.
-        is_coupled: whether f holds a scalar that mixes the examples.
+        is_coupled: whether f holds a scalar that mixes the examples, as units do that the whole batch shares.
+        mean: of the model's own `objective` in the first pass.
     """
 
     def __init__(self, model: StochasticTraining, x: Any, y: Any = None, sample_weight: Any = None):
@@ -38,6 +39,7 @@ class BatchObjective:
         self.direct_losses: list[tf.Tensor] = []
         self.sampled_losses: list[tf.Tensor] = []
         self.is_coupled = False
+        self.mean: tf.Tensor | float = 0.0
         self.updates: list[tuple[keras.Variable, tf.Tensor]] | None = None
 
     def __call__(self) -> tf.Tensor:
@@ -45,13 +47,16 @@ class BatchObjective:
         with noting_coupled() as mixed:
             with pass_scope(self.model) as scope:
                 f, y_pred = self._objective()
+            mean = tf.reduce_mean(f)
+            if any(layer.shared for layer in self.model.stochastic_layers) and not mixed:
+                f = coupled(mean, batch_size(f))
             direct, sampled = self.model.split_losses(scope.losses)
             self._check_has_loss([*direct, *sampled])
             for loss in sampled:
                 f += coupled(tf.reduce_sum(loss), batch_size(f))
         if self.updates is None:
             self.y_pred, self.direct_losses, self.sampled_losses = y_pred, direct, sampled
-            self.is_coupled = bool(mixed)
+            self.is_coupled, self.mean = bool(mixed), mean
             values = [(v, scope.get_current_value(v)) for v in self.model.state_variables]
             self.updates = [(variable, value) for variable, value in values if value is not None]
         return f
@@ -72,9 +77,11 @@ class BatchObjective:
         model = self.model
         losses = [*self.direct_losses, *self.sampled_losses, *model.regularization_losses]
         with pass_scope(model):
-            if model.has_own_loss:
+            if model.has_own_objective:
+                losses.append(self.mean)
+            elif model.has_own_loss:
                 return model._compute_loss(self.x, self.y, self.y_pred, self.sample_weight, training=True)
-            if model._compile_loss is not None:
+            elif model._compile_loss is not None:
                 losses.append(model._compile_loss(self.y, self.y_pred, self.sample_weight))
         return add_losses([tf.reduce_sum(loss) for loss in losses])
 

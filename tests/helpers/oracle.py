@@ -20,7 +20,7 @@ def states_of(distribution, batch):
 
 def exact(model, x, y=None, sample_weight=None):
     """`E[loss]`, and its gradient by each of the model's variables."""
-    with HardSampler(0) as trace:
+    with HardSampler(0, training=False) as trace:
         model(x, training=True)
     batch = len(tf.nest.flatten(x)[0])
     tables = [states_of(site.distribution, batch) for site in trace]

@@ -44,7 +44,7 @@ def test_training_in_a_plain_keras_model_is_refused():
     x = keras.Input((4,))
     model = keras.Model(x, keras.layers.Dense(1)(rt.layers.StochasticBinary(name="units")(keras.layers.Dense(3)(x))))
     model.compile(loss="mse")
-    with pytest.raises(ValueError, match=r"'units'.*without a gradient estimate.*StochasticModel"):
+    with pytest.raises(ValueError, match=r"'units'.*by itself it has no gradient.*StochasticModel"):
         model.fit(np.zeros([4, 4]), np.zeros([4, 1]), verbose=0)
 
 
@@ -54,6 +54,7 @@ def test_training_in_a_plain_keras_model_is_refused():
         (dict(estimator="rebarr"), "`estimator` must be one of .*rebar.*Received: estimator='rebarr'"),
         (dict(inference="argmax"), "`inference` must be one of sample, mode, mean.*'argmax'"),
         (dict(values=(1, 1)), "`values` must be two different numbers"),
+        (dict(unimix=1.0), r"`unimix` must be a number in \[0, 1\)\. Received: unimix=1\.0"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

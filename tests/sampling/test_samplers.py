@@ -17,7 +17,7 @@ from rebar_tf.sampling import (
     NoDerivativeError,
     RelaxedSampler,
     Source,
-    StraightThroughSampler,
+    uniform,
 )
 
 TEMPERATURE = tf.constant(0.5)
@@ -155,7 +155,7 @@ def test_an_objective_without_derivative_is_named():
         relaxed.gradients(f)
     relaxed, f = blind_pass()
     with pytest.raises(ValueError, match=r"no derivative.*nvil.*reinforce, rloo"):
-        rt.estimators.derivatives(relaxed, trace, f)
+        rt.estimators.derivatives(relaxed, f)
 
 
 @pytest.mark.parametrize(
@@ -178,14 +178,34 @@ def test_a_replay_of_another_layer_or_distribution_is_refused_by_name(distributi
             replay.sample(distribution, source)
 
 
-def test_straight_through_has_hard_values_and_the_derivative_of_the_mean():
+@pytest.mark.parametrize("name", rt.estimators.serving(local=True))
+def test_a_layer_with_a_local_estimator_keeps_its_noise_in_every_pass(name):
+    """It has no place in the trace; behind a relaxed layer it is what its derivative is that of."""
+    estimator = rt.estimators.get(name)
+    estimator.build_control(rt.estimators.ControlSpec((), ((2,),), (Bernoulli,)))
     logits = tf.constant([[0.3, -0.8]])
-    with tf.GradientTape() as tape, StraightThroughSampler(0, lambda site: site.distribution.mean()) as sampler:
-        tape.watch(logits)
-        sample = sampler.sample(Bernoulli(logits), Source("units", seed=1))
-    assert set(np.round(sample.numpy().ravel(), 6)) <= {0.0, 1.0}
-    theta = tf.sigmoid(logits)
-    np.testing.assert_allclose(tape.gradient(sample, logits), theta * (1 - theta), rtol=1e-5)
+    scored, local = Source("scored", seed=1), Source("local", seed=1, local=estimator)
+
+    def run(sampler):
+        with sampler:
+            return [sampler.sample(Bernoulli(logits), source).numpy() for source in (local, scored, local)]
+
+    hard = HardSampler(3)
+    samples = run(hard)
+    assert [len(hard), len(hard.outputs), len(hard.local_outputs)] == [1, 1, 2]
+    noise = [uniform([1, 2], 3, 1, place, 0) for place in range(3)]
+    expected = [estimator.sample(Bernoulli(logits), u, training=True) for u in noise]
+    np.testing.assert_array_equal(samples[0], expected[0])
+    np.testing.assert_array_equal(samples[2], expected[2])
+    np.testing.assert_array_equal(samples[1], Bernoulli(logits).sample(noise[1]))
+    assert not np.array_equal(noise[0], noise[2])
+    relaxed = run(RelaxedSampler(hard, 0, relaxation()))
+    np.testing.assert_array_equal(relaxed[0], expected[0])
+    np.testing.assert_array_equal(relaxed[2], estimator.smooth(Bernoulli(logits), noise[2]))
+    for sampler in (AntitheticSampler(hard, 0), ForcedSampler(lambda i, logits: 0.0 * logits, step=3)):
+        np.testing.assert_array_equal(run(sampler)[2], expected[2])
+    drawn = run(HardSampler(3, training=False))
+    np.testing.assert_array_equal(drawn, [Bernoulli(logits).sample(u) for u in noise])
 
 
 def test_derivatives_of_several_layers_are_total():

@@ -133,7 +133,7 @@ def test_reported_loss_is_the_objective_at_hard_samples():
     model = functional("concrete")
     model.estimator.step.assign(4)
     loss, _ = model.estimate_gradients(X, Y)
-    with rt.sampling.HardSampler(tf.constant(5, tf.int64)):
+    with rt.sampling.HardSampler(tf.constant(5, tf.int64), training=False):
         f, _ = model.objective(X, Y)
     assert float(loss) == pytest.approx(float(tf.reduce_mean(f)), rel=1e-5)
 

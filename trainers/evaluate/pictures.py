@@ -56,7 +56,7 @@ def reconstructions(model: Any, dataset: Dataset) -> np.ndarray:
     images = dataset.test[:count].astype(np.float32)
     draws = []
     for draw in range(_MANY_DRAWS):
-        with HardSampler(draw, stream=_STREAM):
+        with HardSampler(draw, stream=_STREAM, training=False):
             logits = (
                 model.objective(images)[1] if generative else model.objective(images[:, :half], images[:, half:])[1]
             )

@@ -67,7 +67,7 @@ def active_units(means: np.ndarray) -> np.ndarray:
 @tf.function(reduce_retracing=True)
 def _one_sample(model: Any, data: tuple[Any, ...], step: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """KL terms `[batch, layers]`, no layers without a KL, and of each layer the units' means `[batch, units]`."""
-    with HardSampler(step, stream=_STREAM) as trace:
+    with HardSampler(step, stream=_STREAM, training=False) as trace:
         model.objective(*data)
     sites = list(trace)
     means = [tf.sigmoid(site.logits) for site in sites]
