@@ -16,6 +16,7 @@ from rebar_tf.callbacks.progress_line import ProgressLine
 from rebar_tf.callbacks.reports import Logs, global_step, report
 from rebar_tf.callbacks.signals import Interrupted, StopOnSignal
 from rebar_tf.callbacks.speed import StepsPerSecond
+from rebar_tf.callbacks.temperature_scheduler import TemperatureScheduler
 from rebar_tf.callbacks.tensorboard import TensorBoardScalars
 from rebar_tf.callbacks.validation_bound import ValidationBound
 
@@ -29,6 +30,7 @@ __all__ = [
     "ProgressLine",
     "StepsPerSecond",
     "StopOnSignal",
+    "TemperatureScheduler",
     "TensorBoardScalars",
     "ValidationBound",
     "global_step",

@@ -56,6 +56,10 @@ class Temperature(keras.layers.Layer):
         log_temperature = self.log_temperature.value
         return tf.exp(log_temperature[layer] if self.per_layer else log_temperature)
 
+    def assign(self, temperature: float) -> None:
+        """Sets lambda, that of every layer."""
+        self.log_temperature.assign(tf.fill(self.log_temperature.shape, math.log(temperature)))
+
     def relax(self, distribution: Distribution, z: tf.Tensor, layer: int) -> tf.Tensor:
         """The relaxed sample of a layer at its temperature."""
         return distribution.relax(z, self.of_layer(layer), self.relaxation)

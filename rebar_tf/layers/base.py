@@ -21,6 +21,30 @@ class StochasticLayer(keras.layers.Layer):
     In training a sampler is active: `StochasticModel` and `rebar_tf.expectation` run the passes of the estimator under
     one. A layer with a local estimator, such as straight-through, carries its gradient itself and needs none. In
     inference the layer outputs what its `inference` argument says.
+
+    Args:
+        estimator: a name of `rebar_tf.estimators.names()` or an `Estimator`; the same for all layers of a model, but
+            for those with a local one.
+        inference: what `predict` and plain calls output: `"sample"`, `"mode"` or `"mean"`.
+        seed: integer; None draws one, from Python's generator as Keras does.
+        unimix: the share of the uniform law that is mixed into each unit's, in [0, 1): a floor on probabilities.
+        shared: whether the logits are weights without a batch axis, as of gates or a pruning mask, and one sample of
+            them serves the whole batch. Its gradient takes the loss of the whole batch.
+        return_logits: whether to output the logits of the samples, too, `unimix` included.
+        return_probs: whether to output the probabilities, too, as for a KL term by hand. They are differentiable.
+        **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+        logits: of the units; computed in float32.
+        training: whether the call is part of training.
+        mask: of the steps of a sequence; Keras passes it. The units of a masked step are 0, and have no gradient.
+
+    Returns:
+        The samples, like the logits; or a tuple of them with logits and probabilities in this order, like them.
+
+    Raises:
+        ValueError: for an unknown estimator or inference mode, a `unimix` outside of [0, 1), and for training outside
+            of a model that estimates the gradient.
     """
 
     family: type[Distribution]

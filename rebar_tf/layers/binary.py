@@ -19,12 +19,15 @@ class StochasticBinary(StochasticLayer):
     Use it like any Keras layer inside `rebar_tf.StochasticModel`, whose `fit` runs the passes of the estimator.
 
     Args:
-        estimator: a name of `rebar_tf.estimators.names()` or an `Estimator`; the same for all layers of a model.
+        estimator: a name of `rebar_tf.estimators.names()` or an `Estimator`; the same for all layers of a model, but
+            for those with a local one, such as straight-through.
         values: what 0 and 1 are output as; (-1, 1) as in the paper, or (0, 1).
         inference: what `predict` and plain calls output: `"sample"`, `"mode"` or `"mean"` (for logits of zero the mode
             is the lower value).
         seed: integer; None draws one, from Python's generator as Keras does, so `keras.utils.set_random_seed` governs
             it.
+        **kwargs: `unimix`, `shared`, `return_logits` and `return_probs` of `StochasticLayer`, and those of
+            `keras.layers.Layer`.
 
     Call arguments:
         logits: `[batch, units]`, any float dtype; computed in float32.

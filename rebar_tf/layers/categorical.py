@@ -19,10 +19,13 @@ class StochasticCategorical(StochasticLayer):
 
     Args:
         num_classes: of each variable, 2 or more.
-        estimator: a name of `rebar_tf.estimators.names()` or an `Estimator`; the same for all layers of a model.
+        estimator: a name of `rebar_tf.estimators.names()` or an `Estimator`; the same for all layers of a model, but
+            for those with a local one, such as straight-through.
         inference: what `predict` and plain calls output: `"sample"`, `"mode"` or `"mean"`.
         seed: integer; None draws one, from Python's generator as Keras does, so `keras.utils.set_random_seed` governs
             it.
+        **kwargs: `unimix`, `shared`, `return_logits` and `return_probs` of `StochasticLayer`, and those of
+            `keras.layers.Layer`.
 
     Call arguments:
         logits: `[batch, variables * num_classes]` or `[batch, ..., num_classes]`: the last axis holds the classes of

@@ -25,7 +25,9 @@ def sampled_layers(model: keras.Model) -> list[keras.layers.Layer] | None:
         for node in model._nodes_by_depth[depth]:
             inner = node.operation._flatten_layers() if isinstance(node.operation, keras.layers.Layer) else []
             is_source = not isinstance(node.operation, StochasticLayer) and any(map(is_scored, inner))
-            below = any(is_scored(parent.operation) or holds(reached, parent.operation) for parent in node.parent_nodes)
+            below = any(
+                is_sample(tensor) or holds(reached, tensor._keras_history.operation) for tensor in node.input_tensors
+            )
             if is_source or below:
                 reached += [layer for layer in (node.operation, *inner) if not holds(reached, layer)]
     return reached
@@ -34,6 +36,11 @@ def sampled_layers(model: keras.Model) -> list[keras.layers.Layer] | None:
 def is_scored(layer: keras.layers.Layer) -> bool:
     """Whether the gradient of a layer's logits is an estimate that takes the whole objective."""
     return isinstance(layer, StochasticLayer) and layer.local is None
+
+
+def is_sample(tensor: keras.KerasTensor) -> bool:
+    """Whether a tensor of the graph is the sample of such a layer, and not its logits or probabilities."""
+    return is_scored(tensor._keras_history.operation) and tensor._keras_history.tensor_index == 0
 
 
 def normalising(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:

@@ -89,7 +89,36 @@ class StochasticTraining(CompiledObjective):
         """What a pass may update: moving statistics, the state of random generators."""
         return without(self.non_trainable_variables, [] if self.estimator is None else self.estimator.variables)
 
-    def etas(self) -> list[tf.Tensor]:
+    @property
+    def etas(self) -> dict[str, tf.Tensor]:
+        """The control variate's scale of each variable that is trained, by its path; see `Scale`."""
+        paths = [variable.path for variable in self.model_variables]
+        return dict(zip(paths, self.variable_etas(), strict=True))
+
+    @property
+    def temperatures(self) -> dict[str, tf.Tensor]:
+        """Lambda of each stochastic layer that has one, by the layer's name."""
+        owners = [(layer, layer.local or self.estimator) for layer in self.stochastic_layers]
+        found = [(layer, getattr(owner, "temperature", None)) for layer, owner in owners]
+        return {
+            layer.name: temperature.of_layer(0 if layer.local else layer.index)
+            for layer, temperature in found
+            if temperature is not None
+        }
+
+    @property
+    def temperature(self) -> tf.Tensor:
+        """Lambda, float32 scalar, of a model whose stochastic layers all have the same.
+
+        Raises:
+            ValueError: where they have none, or several.
+        """
+        values = {float(value) for value in self.temperatures.values()}
+        if len(values) != 1:
+            raise ValueError(f"Model {self.name!r} has not one temperature, but those of `temperatures`: {values}")
+        return tf.constant(values.pop())
+
+    def variable_etas(self) -> list[tf.Tensor]:
         """The scale of the control variate of each of the `model_variables`.
 
         Raises:

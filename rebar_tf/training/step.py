@@ -63,7 +63,7 @@ def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.T
                 estimate = estimator.estimate(objective, step, model.baseline_context(x, y))
             check_served(estimator, objective)
             added_loss = add_losses([*objective.direct_losses, *model.regularization_losses])
-            etas = model.etas() if estimate.variate else [None] * len(variables)
+            etas = model.variable_etas() if estimate.variate else [None] * len(variables)
             gradients = combine(tape, variables, etas, estimate, added_loss, products)
     control_gradients: list[tf.Tensor | None] = [None] * len(control)
     if estimate.control_loss is not None:

@@ -63,7 +63,7 @@ def test_temperature_and_scales_move_from_where_they_start():
     model = belief_network()
     history = model.fit(X, batch_size=16, epochs=3, verbose=0).history
     assert history["temperature"][0] != pytest.approx(0.5, abs=1e-3)
-    etas = np.array([float(eta) for eta in model.etas()])
+    etas = np.array([float(eta) for eta in model.etas.values()])
     upstream = np.array([v.path.startswith("encoder") for v in model.model_variables])
     assert np.all(etas[upstream] != 1.0)
     assert np.all(etas[~upstream] == 1.0)
