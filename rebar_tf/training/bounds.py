@@ -20,8 +20,8 @@ _SAMPLES_PER_PROGRAM = 500  # of a chunk: a signal waits for the program that ru
 class HasObjective(Protocol):
     """What a bound asks of a model."""
 
-    def objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
-        """`(f, y_pred)`, f `[batch]` in nats, under the active sampler."""
+    def evaluation_objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, Any]:
+        """`(f, y_pred)`, f `[batch]` in nats, under the active sampler, with other layers as in inference."""
 
 
 def multi_sample_bound(
@@ -41,7 +41,7 @@ def multi_sample_bound(
     would lose weights below a millionth of itself, of which many samples have many.
 
     Args:
-        model: a model whose `objective(x, y)` returns `(f, y_pred)`, f `[batch]` in nats.
+        model: a model whose `evaluation_objective(x, y)` returns `(f, y_pred)`, f `[batch]` in nats.
         x: `[examples, ...]` inputs, an array or a structure of arrays.
         y: targets likewise, or None.
         num_samples: K, 1 or more.
@@ -105,7 +105,7 @@ def _add_samples(
 
     def add_sample(k: tf.Tensor, log_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with HardSampler(first + k, _BOUND_STREAM, training=False), refusing_coupled("A multi-sample bound"):
-            log_weight = -tf.cast(model.objective(*data)[0], tf.float64)
+            log_weight = -tf.cast(model.evaluation_objective(*data)[0], tf.float64)
         return k + 1, tf.maximum(log_sum, log_weight) + tf.nn.softplus(-tf.abs(log_sum - log_weight))
 
     return tf.while_loop(lambda k, _: k < count, add_sample, [tf.constant(0, tf.int64), log_sum])[1]

@@ -29,7 +29,13 @@ class CompiledObjective(MultiStepTraining):
         """
         return self.compiled_objective(x, y)
 
-    def compiled_objective(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def evaluation_objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """`objective` with other layers as in inference: nothing is dropped, and no state moves."""
+        return self.objective(x, y) if self.has_own_objective else self.compiled_objective(x, y, training=False)
+
+    def compiled_objective(
+        self, x: Any, y: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The objective of a model that does not override it: the compiled loss.
 
         Of each example, with a mean that is what Keras minimises; or, where examples are mixed (see `couples_examples`)
@@ -39,13 +45,14 @@ class CompiledObjective(MultiStepTraining):
             x: a batch of inputs.
             y: a batch of targets, as passed to `fit`.
             sample_weight: as passed to `fit`.
+            training: whether layers run as in training.
 
         Returns:
             `(f, y_pred)` as of `objective`.
         """
-        y_pred = self(x, training=True)
+        y_pred = self(x, training=training)
         if self.has_own_loss:
-            total = self._compute_loss(x, y, y_pred, sample_weight, training=True)
+            total = self._compute_loss(x, y, y_pred, sample_weight, training=training)
             return coupled(total, batch_size(x)), y_pred
         if self._compile_loss is None:
             return tf.zeros([batch_size(x)]), y_pred

@@ -154,3 +154,21 @@ def test_a_subclassed_model_is_loaded_with_its_estimator_and_goes_on(tmp_path):
         np.testing.assert_array_equal(w, other)
     for w, other in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
         np.testing.assert_array_equal(w, other)
+
+
+def test_a_bound_drops_nothing_and_moves_no_state():
+    inputs = keras.Input((3,))
+
+    def made(rate):
+        h = keras.layers.BatchNormalization()(inputs)
+        b = rt.layers.StochasticBinary("rebar", values=(0, 1), seed=1)(keras.layers.Dense(2)(h))
+        model = rt.StochasticModel(inputs, keras.layers.Dense(2)(keras.layers.Dropout(rate)(b)))
+        model.compile(loss="mse", optimizer="sgd")
+        return model
+
+    model, other = made(0.5), made(0.0)
+    other.set_weights([w for w, v in zip(model.get_weights(), model.weights, strict=True) if "seed" not in v.name])
+    before = model.get_weights()
+    np.testing.assert_allclose(model.bound(X, Y, num_samples=5), other.bound(X, Y, num_samples=5), rtol=1e-5)
+    for w, v in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(w, v)

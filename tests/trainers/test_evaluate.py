@@ -60,7 +60,7 @@ def test_bounds_rise_to_the_log_likelihood_whatever_the_estimator(estimator):
 
 def test_many_samples_add_up_without_rounding_and_report_progress(monkeypatch):
     class Constant:
-        def objective(self, x):
+        def evaluation_objective(self, x):
             return tf.fill([2], 100.0), None
 
     seen = []
