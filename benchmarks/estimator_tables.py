@@ -176,7 +176,7 @@ def train_control(model, x: np.ndarray, num_steps: int) -> float:
     import tensorflow as tf
 
     import rebar_tf as rt
-    from rebar_tf.optimizers.adam import CONTROL_GROUP
+    from rebar_tf.optimizers.groups import CONTROL_GROUP
 
     optimizer = rt.optimizers.Adam(3e-4, groups={CONTROL_GROUP: 10.0, "": 0.0})
     optimizer.build(model.trainable_variables)

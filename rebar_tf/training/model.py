@@ -85,6 +85,11 @@ class StochasticTraining(CompiledObjective):
         return [*self.model_variables, *self.control_variables]
 
     @property
+    def trainable_weights(self) -> list[keras.Variable]:
+        """The trainable variables, in the same order: Keras assigns an optimizer's averages by position."""
+        return self.trainable_variables
+
+    @property
     def state_variables(self) -> list[keras.Variable]:
         """What a pass may update: moving statistics, the state of random generators."""
         return without(self.non_trainable_variables, [] if self.estimator is None else self.estimator.variables)

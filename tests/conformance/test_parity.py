@@ -110,18 +110,6 @@ def test_weight_decay_and_clipping_are_keras_s_and_leave_the_estimator_alone():
         np.testing.assert_allclose(*values, rtol=1e-4, err_msg=str(options))
 
 
-def test_amsgrad_is_keras_s():
-    values = []
-    for kind in (rt.optimizers.Adam, keras.optimizers.Adam):
-        variable = keras.Variable([1.0], name="kernel")
-        optimizer = kind(0.1, beta_2=0.9, epsilon=1e-8, amsgrad=True)
-        optimizer.build([variable])
-        for g in (10.0, 0.1, 0.1, 0.1):
-            optimizer.apply([np.array([g], np.float32)])
-        values.append(variable.numpy())
-    np.testing.assert_allclose(*values, rtol=1e-5)
-
-
 def test_two_layers_with_one_seed_predict_different_samples():
     inputs = keras.Input((8,))
     samples = [rt.layers.StochasticBinary(values=(0, 1), seed=5)(inputs) for _ in range(2)]
