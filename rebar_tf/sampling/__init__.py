@@ -11,6 +11,7 @@ drawn from hidden state, so a pass can be repeated, resumed and compiled.
 from rebar_tf.sampling.context import NoDerivativeError, Sampler, Source, active, current, static_or_dynamic_shape
 from rebar_tf.sampling.deterministic import ForcedSampler, MeanSampler
 from rebar_tf.sampling.hard import HardSampler, Site
+from rebar_tf.sampling.loss_scale import loss_scale, scaled_gradients, scaled_losses
 from rebar_tf.sampling.noise import uniform
 from rebar_tf.sampling.replay import AntitheticSampler, RelaxedSampler, ReplaySampler
 
@@ -27,6 +28,9 @@ __all__ = [
     "Source",
     "active",
     "current",
+    "loss_scale",
+    "scaled_gradients",
+    "scaled_losses",
     "static_or_dynamic_shape",
     "uniform",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from rebar_tf.distributions import Distribution
+from rebar_tf.sampling.loss_scale import scaled_gradients
 
 _active = threading.local()  # replicas of a distribution strategy run in threads of their own
 
@@ -152,7 +153,7 @@ class Sampler:
             NoDerivativeError: where f does not depend on an output in a differentiable way.
         """
         outputs = (self.outputs or self.local_outputs)[first:last]
-        gradients = self._tape.gradient(objective, outputs)
+        gradients = scaled_gradients(self._tape, objective, outputs)
         unseen = [gradient is None for gradient in gradients]
         if all(unseen) or (any(unseen) and not allow_unseen):
             raise NoDerivativeError(

@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from rebar_tf.estimators import Estimate
+from rebar_tf.sampling import loss_scale, scaled_gradients
 from rebar_tf.training.factored_dense import Product
 
 MaybeTensor: TypeAlias = tf.Tensor | None
@@ -101,19 +102,18 @@ def combine(
         added_loss: what is added to the objective's mean, such as weight regularisers.
         products: of the dense layers in all passes; the tape knows of all other uses of their weights.
     """
+    sources = [variable.value for variable in variables] + [product.outputs for product in products]
 
     def gradients(loss: tf.Tensor) -> tuple[list[MaybeTensor], list[MaybeTensor]]:
-        sources = [variable.value for variable in variables], [product.outputs for product in products]
         with tape.stop_recording():
-            of_variables, of_outputs = tape.gradient(loss, sources)
+            found = scaled_gradients(tape, loss, sources)
         # Rows that were looked up get the gradient of the whole table.
-        return [None if g is None else tf.convert_to_tensor(g) for g in of_variables], of_outputs
+        found = [None if g is None else tf.cast(tf.convert_to_tensor(g), tf.float32) for g in found]
+        return found[: len(variables)], found[len(variables) :]
 
     plain, plain_cotangents = gradients(tf.reduce_mean(estimate.plain_loss()) + added_loss)
-    if not estimate.variate:
-        variate: list[MaybeTensor] = [None] * len(variables)
-        variate_cotangents: list[MaybeTensor] = [None] * len(products)
-    else:
+    variate, variate_cotangents = [None] * len(variables), [None] * len(products)
+    if estimate.variate:
         variate, variate_cotangents = gradients(tf.reduce_mean(estimate.variate_loss()))
     recorded = list(zip(products, plain_cotangents, variate_cotangents, strict=True))
     # One product of a scaled cotangent is less than two and a sum, for few variables (a kernel and a bias a layer).
@@ -124,7 +124,7 @@ def combine(
         if h is not None and eta is not None and not parts and few and eta.shape.rank == 0:
             loss = tf.reduce_mean(estimate.loss(eta)) + added_loss
             with tape.stop_recording():
-                return Gradient.whole(tape.gradient(loss, variable.value))
+                return Gradient.whole(tf.cast(scaled_gradients(tape, loss, [variable.value])[0], tf.float32))
         if len(parts) == 1 and f is None and h is None:
             return parts[0].gradient(eta)
         other_uses = scaled_sum(f, h, eta)
@@ -141,7 +141,6 @@ def parts_of(variable: keras.Variable, recorded: list[tuple[Product, MaybeTensor
     for product, plain, variate in recorded:
         if plain is None and variate is None:
             continue
-        plain, variate = (None if c is None else tf.cast(c, tf.float32) for c in (plain, variate))
         if product.kernel is variable:
             parts.append(Part(tf.cast(product.inputs, tf.float32), plain, variate))
         elif product.bias is variable:
@@ -181,9 +180,12 @@ def mean_square_gradient(
     if not present:
         return [None] * len(control)
     size = sum(g.value.shape.num_elements() for g in present)
-    duals = [g.dual for g in present]
+    # A gradient has been divided by the scale, so that its square meets half precision at the scale's square.
+    scale = loss_scale()
+    square = 1.0 if scale is None else scale * scale
+    duals = [g.dual if scale is None else g.dual * square for g in present]
     products = tape.gradient([g.source for g in present], control, output_gradients=duals)
-    return [product if product is None else product * (2.0 / size) for product in products]
+    return [product if product is None else product * (2.0 / size / square) for product in products]
 
 
 def add_gradients(first: list[MaybeTensor], second: list[MaybeTensor]) -> list[MaybeTensor]:

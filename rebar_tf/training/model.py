@@ -18,9 +18,9 @@ from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
 from rebar_tf.training.compiled_objective import CompiledObjective
 from rebar_tf.training.keras_loss import batch_size
-from rebar_tf.training.metrics import LogGradientVariance
+from rebar_tf.training.metrics import LogGradientVariance, run_if
 from rebar_tf.training.objective import BatchObjective, add_losses
-from rebar_tf.training.step import estimate_step
+from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
 
 _LOSS_KEY = "loss_"  # of the running mean's variables among the model's own in a saved file
 _EVALUATION_STREAM = 1  # evaluation draws other numbers than training, which draws from stream 0
@@ -236,22 +236,33 @@ class StochasticTraining(CompiledObjective):
         estimate = estimate_step(self, x, y, sample_weight)
         return estimate.loss, estimate.gradients
 
+    def apply_gradients(self, gradients: list[tf.Tensor | None]) -> None:
+        """One step of the optimizer along the gradients of `estimate_gradients`."""
+        # A loss-scaling optimizer divides by its scale: hand it what it expects.
+        scaled = [g if g is None else self.optimizer.scale_loss(g) for g in gradients]
+        self.optimizer.apply_gradients(zip(scaled, self.trainable_variables, strict=True))
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of `fit`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._build_from(x)
         estimate = estimate_step(self, x, y, sample_weight)
-        # A loss-scaling optimizer divides by its scale: hand it what it expects.
-        scaled = [g if g is None else self.optimizer.scale_loss(g) for g in estimate.gradients]
-        self.optimizer.apply_gradients(zip(scaled, self.trainable_variables, strict=True))
+        self.apply_gradients(estimate.gradients)
         self.update_gradient_variance(estimate.model_gradients)
         logs = self._update_metrics(estimate.loss, x, y, estimate.y_pred, sample_weight)
         return {**logs, **self.estimator.diagnostics()}
 
     def update_gradient_variance(self, gradients: list[tf.Tensor | None]) -> None:
-        """Takes one step's gradients, aligned with `model_variables`, into the moments; a frozen variable's is 0."""
+        """Takes one step's gradients, aligned with `model_variables`, into the moments; a frozen variable's is 0.
+
+        Not of a step that a loss-scaling optimizer skips, as a gradient overflowed.
+        """
         found = iter(gradients)
-        self.gradient_variance.update_state([next(found) if v.trainable else None for v in self.all_model_variables])
+        aligned = [next(found) if variable.trainable else None for variable in self.all_model_variables]
+        if optimizer_scale(self) is None:
+            self.gradient_variance.update_state(aligned)
+        else:
+            run_if(all_finite(aligned), lambda: self.gradient_variance.update_state(aligned))
 
     def read_logs(self) -> dict[str, tf.Tensor]:
         return {**self.get_metrics_result(), **self.estimator.diagnostics()}

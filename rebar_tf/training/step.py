@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from rebar_tf.estimators import Estimator
+from rebar_tf.estimators import Estimate, Estimator
+from rebar_tf.sampling import scaled_losses
 from rebar_tf.training.factored_dense import record_products
-from rebar_tf.training.gradients import add_gradients, combine, mean_square_gradient
+from rebar_tf.training.gradients import MaybeTensor, add_gradients, combine, mean_square_gradient
 from rebar_tf.training.objective import BatchObjective, add_losses
 
 if TYPE_CHECKING:
@@ -23,19 +24,17 @@ class StepEstimate:
     Attributes:
         loss: scalar, the objective's batch mean at hard samples, with the losses that layers add.
         y_pred: the model's outputs in the hard pass.
-        model_gradients: aligned with `model.model_variables`; None where the objective does not depend on a variable.
+        model_gradients: aligned with `model.model_variables`, float32; None where the objective does not depend on a
+            variable.
         control_gradients: aligned with `model.control_variables` likewise.
+        gradients: aligned with `model.trainable_variables` likewise, each in the dtype of its variable.
     """
 
     loss: tf.Tensor
     y_pred: Any
-    model_gradients: list[tf.Tensor | None]
-    control_gradients: list[tf.Tensor | None]
-
-    @property
-    def gradients(self) -> list[tf.Tensor | None]:
-        """Aligned with `model.trainable_variables`."""
-        return [*self.model_gradients, *self.control_gradients]
+    model_gradients: list[MaybeTensor]
+    control_gradients: list[MaybeTensor]
+    gradients: list[MaybeTensor]
 
 
 def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.Tensor | None) -> StepEstimate:
@@ -51,33 +50,56 @@ def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.T
         y: a batch of targets.
         sample_weight: `[batch]`, or None.
     """
+    objective = BatchObjective(model, x, y, sample_weight)
+    with scaled_losses(optimizer_scale(model)):
+        estimate, added_loss, gradients, control_gradients = estimate_gradients(model, objective)
+    objective.assign_updates()
+    loss = tf.reduce_mean(estimate.value) + added_loss
+    found = zip([*gradients, *control_gradients], model.trainable_variables, strict=True)
+    return StepEstimate(
+        loss=objective.keras_loss() if objective.is_coupled else loss,
+        y_pred=objective.y_pred,
+        model_gradients=gradients,
+        control_gradients=control_gradients,
+        gradients=[g if g is None else tf.cast(g, variable.dtype) for g, variable in found],
+    )
+
+
+def estimate_gradients(
+    model: StochasticTraining, objective: BatchObjective
+) -> tuple[Estimate, tf.Tensor | float, list[MaybeTensor], list[MaybeTensor]]:
+    """The model's estimate, the losses added to it, and the gradients of model and control variables, float32."""
     variables, estimator = model.model_variables, model.estimator
     control = [variable.value for variable in model.control_variables]
-    objective = BatchObjective(model, x, y, sample_weight)
     step = estimator.step.value.assign_add(1)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as control_tape:
         control_tape.watch(control)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             with record_products(tape) as products:
-                estimate = estimator.estimate(objective, step, model.baseline_context(x, y))
+                estimate = estimator.estimate(objective, step, model.baseline_context(objective.x, objective.y))
             check_served(estimator, objective)
             added_loss = add_losses([*objective.direct_losses, *model.regularization_losses])
             etas = model.variable_etas() if estimate.variate else [None] * len(variables)
             gradients = combine(tape, variables, etas, estimate, added_loss, products)
-    control_gradients: list[tf.Tensor | None] = [None] * len(control)
+    control_gradients: list[MaybeTensor] = [None] * len(control)
     if estimate.control_loss is not None:
         control_gradients = control_tape.gradient(estimate.control_loss, control)
     if estimator.minimizes_variance:
         control_gradients = add_gradients(control_gradients, mean_square_gradient(control_tape, gradients, control))
-    objective.assign_updates()
-    loss = tf.reduce_mean(estimate.value) + added_loss
-    return StepEstimate(
-        loss=objective.keras_loss() if objective.is_coupled else loss,
-        y_pred=objective.y_pred,
-        model_gradients=[gradient and gradient.value for gradient in gradients],
-        control_gradients=control_gradients,
-    )
+    return estimate, added_loss, [gradient and gradient.value for gradient in gradients], control_gradients
+
+
+def optimizer_scale(model: StochasticTraining) -> tf.Tensor | None:
+    """What a loss-scaling optimizer multiplies the loss by before its backward pass; None for any other optimizer."""
+    optimizer = getattr(model, "optimizer", None)
+    scale = 1.0 if optimizer is None else optimizer.scale_loss(1.0)
+    return None if isinstance(scale, float) and scale == 1.0 else tf.cast(tf.convert_to_tensor(scale), tf.float32)
+
+
+def all_finite(gradients: list[MaybeTensor]) -> tf.Tensor:
+    """Whether no gradient overflowed."""
+    return tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients if g is not None])
 
 
 def check_served(estimator: Estimator, objective: BatchObjective) -> None:

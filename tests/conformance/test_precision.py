@@ -1,0 +1,107 @@
+"""Under any dtype policy the estimate is that of float32, up to the rounding of the policy; tiny gradients survive."""
+
+import keras
+import numpy as np
+import pytest
+
+import rebar_tf as rt
+from rebar_tf.training.factored_dense import FactoredDense
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(16, 3)).astype(np.float32)
+Y = RNG.normal(size=(16, 2)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def float32_afterwards():
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def make_model(policy, estimator, dense=keras.layers.Dense, optimizer=None, loss_weights=None):
+    keras.config.set_dtype_policy(policy)
+    inputs = keras.Input((3,))
+    b = rt.layers.StochasticBinary(estimator, seed=1)(dense(4)(inputs))
+    model = rt.StochasticModel(inputs, dense(2)(dense(4, activation="tanh")(b)))
+    model.compile(optimizer or rt.optimizers.Adam(0.01), loss="mse", loss_weights=loss_weights)
+    return model
+
+
+def pair(policy, *args, **options):
+    """A model under the policy, and one in float32 of the same weights."""
+    plain, model = make_model("float32", *args, **options), make_model(policy, *args, **options)
+    rng = np.random.default_rng(1)
+    for variable, other in zip(plain.model_variables, model.model_variables, strict=True):
+        value = rng.normal(size=variable.shape)
+        variable.assign(value)
+        other.assign(value)
+    for variable, other in zip(plain.estimator.weights, model.estimator.weights, strict=True):
+        other.assign(variable)
+    return model, plain
+
+
+def assert_close(model, plain, tolerance):
+    """Each gradient, in units of its largest entry; those of the estimator's variables included."""
+    (loss, gradients), (expected, others) = (made.estimate_gradients(X, Y) for made in (model, plain))
+    assert float(loss) == pytest.approx(float(expected), rel=tolerance)
+    for gradient, other, variable in zip(gradients, others, model.trainable_variables, strict=True):
+        assert (gradient is None) == (other is None)
+        if other is not None:
+            assert gradient.dtype == variable.dtype
+            size = np.abs(other).max()
+            np.testing.assert_allclose(gradient / size, other / size, atol=tolerance, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "relax", "rloo", "muprop", "straight_through", "vimco"])
+def test_float64(estimator):
+    """Objective and estimate are float32, as Keras's loss is."""
+    assert_close(*pair("float64", estimator), 1e-5)
+
+
+def test_float64_with_factored_gradients():
+    model, plain = pair("float64", "rebar", FactoredDense)
+    assert_close(model, plain, 1e-5)
+    histories = [made.fit(X, Y, epochs=2, shuffle=False, verbose=0).history for made in (model, plain)]
+    for name, values in histories[1].items():
+        np.testing.assert_allclose(histories[0][name], values, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "rloo", "concrete"])
+def test_bfloat16(estimator):
+    assert_close(*pair("mixed_bfloat16", estimator), 0.05)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "dense"),
+    [("rebar", keras.layers.Dense), ("rebar", FactoredDense), ("rloo", FactoredDense)]
+    + [(name, keras.layers.Dense) for name in ("concrete", "muprop")],
+)
+def test_tiny_gradients_survive_float16(estimator, dense):
+    """At 1e-6 of a loss near 1 the cotangents within the layers are below what float16 can hold."""
+    model, plain = pair("mixed_float16", estimator, dense, loss_weights=1e-6)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert_close(model, plain, 0.01)
+
+
+def test_an_optimizer_with_a_fixed_scale_takes_the_step_of_one_without():
+    weights = []
+    for scale in (None, 256.0):
+        optimizer = keras.optimizers.SGD(0.1, loss_scale_factor=scale)
+        keras.utils.set_random_seed(0)
+        model = make_model("float32", "rebar", optimizer=optimizer)
+        model.fit(X, Y, epochs=1, verbose=0)
+        weights.append(model.get_weights()[0])
+    np.testing.assert_allclose(*weights, rtol=1e-5)
+
+
+def test_a_step_that_overflows_is_skipped_and_leaves_the_moments_alone():
+    scaled = keras.optimizers.LossScaleOptimizer(rt.optimizers.Adam(0.01), initial_scale=2.0**30)
+    model = make_model("mixed_float16", "rebar", optimizer=scaled)
+    before = model.get_weights()[0]
+    model.train_on_batch(X, Y)
+    np.testing.assert_array_equal(model.get_weights()[0], before)
+    assert float(scaled.dynamic_scale.numpy()) == 2.0**29
+    assert not any(np.any(moment.numpy()) for moment in model.gradient_variance.first)
+    history = model.fit(X, Y, epochs=30, verbose=0).history
+    assert np.isfinite(history["log_grad_variance"][-1])
+    assert np.abs(model.get_weights()[0] - before).max() > 0.0
