@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from rebar_tf.training.compiled_objective import CompiledObjective
