@@ -78,10 +78,13 @@ def test_a_group_learns_as_a_keras_optimizer_of_its_rate_does(name):
     """Decay included, which is the default of AdamW and Muon."""
     if not hasattr(keras.optimizers, name):
         pytest.skip(f"this Keras has no {name}")
+    (kernel, _), gradients = variables_and_gradients()
+    try:
+        plain = train(getattr(keras.optimizers, name)(0.05), [kernel], [g[:1] for g in gradients])
+    except AttributeError:
+        pytest.skip(f"{name} of this Keras does not run in a graph")  # Muon of Keras 3.10
     (kernel, bias), gradients = variables_and_gradients()
     grouped = train(with_groups(name)(0.1, groups={"kernel": 0.5, "bias": 0.0}), [kernel, bias], gradients)
-    (kernel, _), gradients = variables_and_gradients()
-    plain = train(getattr(keras.optimizers, name)(0.05), [kernel], [g[:1] for g in gradients])
     np.testing.assert_allclose(np.array(grouped)[:, :6], plain, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(np.array(grouped)[:, 6:], [grouped[0][6:]] * len(grouped), rtol=1e-6)
     assert np.abs(plain[-1] - plain[0]).max() > 1e-5
