@@ -617,12 +617,16 @@ def test_a_layer_that_a_shared_relaxed_pass_sees_without_derivative_is_refused()
 
 
 def test_every_joint_state_has_a_number():
-    tables = [tf.constant(states) for states in (Bernoulli.states((2,)), Categorical.states((3,)))]
+    tables = [
+        tf.constant(states) for states in (Bernoulli.states((2,)), Categorical.states((3,)), Bernoulli.states((1,)))
+    ]
     states = []
-    for number in range(12):
+    for number in range(4 * 3 * 2):
         sample = joint_state(tables, tf.constant(number))
-        states.append(np.concatenate([sample(i, tf.zeros([1, width])) for i, width in enumerate((2, 3))], axis=1))
-    assert len(np.unique(np.concatenate(states), axis=0)) == 12
+        states.append(
+            np.concatenate([sample(i, tf.zeros([1, table.shape[1]])) for i, table in enumerate(tables)], axis=1)
+        )
+    assert len(np.unique(np.concatenate(states), axis=0)) == 4 * 3 * 2
 
 
 def test_units_that_the_batch_shares_get_the_mean_of_the_batchs_cotangents():
