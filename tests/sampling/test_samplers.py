@@ -197,6 +197,7 @@ def test_a_layer_with_a_local_estimator_keeps_its_noise_in_every_pass(name):
     expected = [estimator.sample(Bernoulli(logits), u, training=True) for u in noise]
     np.testing.assert_array_equal(samples[0], expected[0])
     np.testing.assert_array_equal(samples[2], expected[2])
+    np.testing.assert_array_equal(hard.sites[0].noise, noise[1])
     np.testing.assert_array_equal(samples[1], Bernoulli(logits).sample(noise[1]))
     assert not np.array_equal(noise[0], noise[2])
     relaxed = run(RelaxedSampler(hard, 0, relaxation()))
@@ -249,3 +250,13 @@ def test_forced_sampler_adds_up_the_log_probability():
         given[1]
     )
     np.testing.assert_allclose(forced.log_prob, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("score_in_density", [False, True])
+def test_the_score_of_a_density_is_left_out_unless_it_is_asked_for(score_in_density):
+    logits = tf.constant([[0.3, -0.8]])
+    with tf.GradientTape() as tape, HardSampler(0, score_in_density=score_in_density) as sampler:
+        tape.watch(logits)
+        seen = sampler.density_logits(logits)
+    np.testing.assert_array_equal(seen, logits)
+    assert (tape.gradient(seen, logits) is not None) == score_in_density
