@@ -7,7 +7,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.distributions.base import Distribution
+from rebar_tf.distributions.base import Distribution, real_logits
 from rebar_tf.distributions.math import logaddexp, open_interval, sum_units
 from rebar_tf.distributions.relaxation import relaxed_logits
 
@@ -36,7 +36,7 @@ class Categorical(Distribution):
                 "`logits` must have shape [batch, classes] or [batch, variables, classes] with at least 2 classes. "
                 f"Received: logits.shape={logits.shape}"
             )
-        return tf.cast(logits, tf.float32)
+        return real_logits(logits, "[batch, ..., classes]")
 
     def reparameterize(self, u: tf.Tensor) -> tf.Tensor:
         """`z_i = log p_i - log(-log u_i)` (eq. 6)."""
