@@ -93,7 +93,7 @@ class StochasticLayer(keras.layers.Layer):
         batched = (None, *input_shape) if self.shared else tuple(input_shape)
         self.sample_shape = self.split_shape(batched)[1:]
         if self.local is not None:
-            self.local.build_control(estimators.ControlSpec((), (self.sample_shape,), (self.family,)))
+            self.local.build_control(estimators.ControlSpec((), (self.sample_shape,), (self.family,), (self.name,)))
 
     def make_estimator(self) -> estimators.Estimator:
         """A new estimator of the layer's kind and configuration."""
@@ -135,6 +135,7 @@ class StochasticLayer(keras.layers.Layer):
             return distribution.mean()
         if not training and self.inference == "mode":
             return distribution.mode()
+        sampling.check_no_vectorized_map(self.name)
         shape = sampling.static_or_dynamic_shape(distribution.logits)
         noise = sampling.uniform(shape, self.draws.assign_add(1), self.seed, self.index)
         if self.local is not None:

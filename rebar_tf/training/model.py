@@ -163,6 +163,7 @@ class StochasticTraining(CompiledObjective):
                 variable_shapes=tuple(tuple(variable.shape) for variable in variables),
                 layer_shapes=tuple(layer.sample_shape for layer in scored),
                 families=tuple(layer.family for layer in scored),
+                layer_names=tuple(layer.name for layer in scored),
                 context_size=context_size,
                 seed=seed,
             )

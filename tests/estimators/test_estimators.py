@@ -18,7 +18,7 @@ from rebar_tf.sampling.noise import uniform
 
 LOGITS = np.array([[0.3, -1.2, 0.8], [-0.4, 0.1, 2.0]])
 WEIGHTS = np.array([0.7, -1.1, 0.4])
-SPEC = rt.estimators.ControlSpec(((3,),), ((3,),), (rt.distributions.Bernoulli,))
+SPEC = rt.estimators.ControlSpec(((3,),), ((3,),), (rt.distributions.Bernoulli,), ("units",))
 
 
 def f_numpy(b):
