@@ -11,6 +11,14 @@ from trainers.common.tensorflow_import import import_tensorflow
 import_tensorflow()  # as the trainers do: what they compute here is what they compute in a process of their own
 
 
+def pytest_configure():
+    """Two logical processors, for the tests of distribution strategies: TensorFlow fixes them at its first operation."""
+    import tensorflow as tf
+
+    processor = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """One seed, one result: every test starts from the same global generators."""

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.losses.loss import unscale_loss_for_distribution
 
 from rebar_tf.estimators import ControlSpec, serving
 from rebar_tf.layers import StochasticLayer
@@ -19,7 +20,7 @@ from rebar_tf.training.bounds import multi_sample_bound
 from rebar_tf.training.compiled_objective import CompiledObjective
 from rebar_tf.training.keras_loss import batch_size
 from rebar_tf.training.metrics import LogGradientVariance, run_if
-from rebar_tf.training.objective import BatchObjective, add_losses
+from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
 
 _LOSS_KEY = "loss_"  # of the running mean's variables among the model's own in a saved file
@@ -188,6 +189,12 @@ class StochasticTraining(CompiledObjective):
                 self(example)
             self.build_estimator(self.baseline_context(example).shape[-1])
 
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras calls this before the first batch where there is a distribution strategy, and builds the optimizer here.
+        if data_batch is not None:
+            self._build_from(keras.utils.unpack_x_y_sample_weight(data_batch)[0])
+        super()._symbolic_build(iterator, data_batch)
+
     def get_build_config(self) -> dict[str, Any] | None:
         """Keras's, with what the estimator was built for: a model without a graph is loaded with its state."""
         config = super().get_build_config()
@@ -276,11 +283,12 @@ class StochasticTraining(CompiledObjective):
         with HardSampler(step, stream=_EVALUATION_STREAM, training=False):
             if self.has_own_objective:
                 objective = BatchObjective(self, x, y, sample_weight)
-                loss = tf.reduce_mean(objective()) + add_losses([*objective.direct_losses, *self.regularization_losses])
+                loss = batch_mean(objective()) + add_losses([*objective.direct_losses, *self.regularization_losses])
                 y_pred = objective.y_pred
             else:
                 y_pred = self(x, training=False)
                 loss = self._compute_loss(x, y, y_pred, sample_weight, training=False)
+                loss = unscale_loss_for_distribution(loss)
         logs = self._update_metrics(loss, x, y, y_pred, sample_weight)
         logs.pop(self.gradient_variance.name, None)
         return logs

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
+from keras.src.losses.loss import unscale_loss_for_distribution
 
 from rebar_tf.training.keras_loss import batch_size, coupled, noting_coupled
 
@@ -47,7 +48,7 @@ class BatchObjective:
         with noting_coupled() as mixed:
             with pass_scope(self.model) as scope:
                 f, y_pred = self._objective()
-            mean = tf.reduce_mean(f)
+            mean = batch_mean(f)
             if any(layer.shared for layer in self.model.stochastic_layers) and not mixed:
                 f = coupled(mean, batch_size(f))
             direct, sampled = self.model.split_losses(scope.losses)
@@ -68,21 +69,22 @@ class BatchObjective:
 
     def _objective(self) -> tuple[tf.Tensor, Any]:
         if not self.model.has_own_objective:
-            return self.model.compiled_objective(self.x, self.y, self.sample_weight)
+            f, y_pred = self.model.compiled_objective(self.x, self.y, self.sample_weight)
+            return unscale_loss_for_distribution(f), y_pred
         f, y_pred = self.model.objective(self.x, self.y)
         return f if self.sample_weight is None else f * tf.cast(self.sample_weight, f.dtype), y_pred
 
     def keras_loss(self) -> tf.Tensor:
         """What Keras's `fit` would report for the outputs of the hard pass."""
-        model = self.model
+        model, unscale = self.model, unscale_loss_for_distribution
         losses = [*self.direct_losses, *self.sampled_losses, *model.regularization_losses]
         with pass_scope(model):
             if model.has_own_objective:
                 losses.append(self.mean)
             elif model.has_own_loss:
-                return model._compute_loss(self.x, self.y, self.y_pred, self.sample_weight, training=True)
+                return unscale(model._compute_loss(self.x, self.y, self.y_pred, self.sample_weight, training=True))
             elif model._compile_loss is not None:
-                losses.append(model._compile_loss(self.y, self.y_pred, self.sample_weight))
+                losses.append(unscale(model._compile_loss(self.y, self.y_pred, self.sample_weight)))
         return add_losses([tf.reduce_sum(loss) for loss in losses])
 
     def assign_updates(self) -> None:
@@ -99,6 +101,11 @@ def pass_scope(model: StochasticTraining) -> keras.StatelessScope:
     if outer is not None:
         scope.state_mapping = {**outer.state_mapping, **scope.state_mapping}
     return scope
+
+
+def batch_mean(f: tf.Tensor) -> tf.Tensor:
+    """The mean over a batch; 0 for none, as the last batch of an epoch may leave a replica."""
+    return tf.math.divide_no_nan(tf.reduce_sum(f), tf.cast(tf.size(f), f.dtype))
 
 
 def add_losses(losses: list[tf.Tensor]) -> tf.Tensor | float:

@@ -6,12 +6,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
+from keras.src.losses.loss import scale_loss_for_distribution
 
 from rebar_tf.estimators import Estimate, Estimator
 from rebar_tf.sampling import scaled_losses
 from rebar_tf.training.factored_dense import record_products
 from rebar_tf.training.gradients import MaybeTensor, add_gradients, combine, mean_square_gradient
-from rebar_tf.training.objective import BatchObjective, add_losses
+from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 
 if TYPE_CHECKING:
     from rebar_tf.training.model import StochasticTraining
@@ -27,7 +28,8 @@ class StepEstimate:
         model_gradients: aligned with `model.model_variables`, float32; None where the objective does not depend on a
             variable.
         control_gradients: aligned with `model.control_variables` likewise.
-        gradients: aligned with `model.trainable_variables` likewise, each in the dtype of its variable.
+        gradients: aligned with `model.trainable_variables` likewise, each in the dtype of its variable; on a replica
+            of a distribution strategy its share of them.
     """
 
     loss: tf.Tensor
@@ -54,14 +56,16 @@ def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.T
     with scaled_losses(optimizer_scale(model)):
         estimate, added_loss, gradients, control_gradients = estimate_gradients(model, objective)
     objective.assign_updates()
-    loss = tf.reduce_mean(estimate.value) + added_loss
+    loss = batch_mean(estimate.value) + added_loss
     found = zip([*gradients, *control_gradients], model.trainable_variables, strict=True)
+    # Optimizers add up the gradients of all replicas, as they add up those of Keras's loss.
+    shares = [(g if g is None else scale_loss_for_distribution(g), variable) for g, variable in found]
     return StepEstimate(
         loss=objective.keras_loss() if objective.is_coupled else loss,
         y_pred=objective.y_pred,
         model_gradients=gradients,
         control_gradients=control_gradients,
-        gradients=[g if g is None else tf.cast(g, variable.dtype) for g, variable in found],
+        gradients=[g if g is None else tf.cast(g, variable.dtype) for g, variable in shares],
     )
 
 

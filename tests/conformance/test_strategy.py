@@ -1,0 +1,144 @@
+"""Under a distribution strategy: other noise on each replica, the gradient of the whole batch, equal weights."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import rebar_tf as rt
+from rebar_tf.sampling import HardSampler
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(17, 3)).astype(np.float32)  # the last batch of 8 is a single example, which leaves a replica none
+Y = RNG.normal(size=(17, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def strategy():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+class Threshold(keras.layers.Layer):
+    """What a stochastic layer with certain units outputs."""
+
+    def call(self, logits):
+        return tf.cast(logits > 0.0, tf.float32)
+
+
+class MeanActivity(keras.layers.Layer):
+    """Adds a loss that mixes the examples of a replica."""
+
+    def call(self, x):
+        self.add_loss(0.5 * tf.square(tf.reduce_mean(x) - 0.3))
+        return x
+
+
+def network(model, units, wrap=lambda b: b, **options):
+    """The units are certain, as the logits are 60 or -60."""
+    inputs = keras.Input((3,))
+    logits = keras.layers.Rescaling(1e4)(inputs)
+    out = keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(1), **options)
+    return model(inputs, out(wrap(units(logits))))
+
+
+def stochastic(*args, **options):
+    units = rt.layers.StochasticBinary("rloo", values=(0, 1), seed=1)
+    return network(rt.StochasticModel, units, *args, **options)
+
+
+def plain(*args, **options):
+    return network(keras.Model, Threshold(), *args, **options)
+
+
+def trained(make, strategy, loss="mse", **options):
+    """The history of two epochs, the evaluation after them, and the weights of the last layer."""
+    with strategy.scope():
+        model = make(**options)
+        model.compile(keras.optimizers.SGD(0.05), loss=loss)
+    history = model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history
+    evaluation = model.evaluate(X[:16], Y[:16], batch_size=8, verbose=0)
+    return history["loss"], evaluation, *model.layers[-1].get_weights()
+
+
+CASES = {
+    "mean": {
+        "wrap": MeanActivity(),
+        "kernel_regularizer": keras.regularizers.L2(0.3),
+        "activity_regularizer": "l2",
+    },
+    "sum": {"loss": keras.losses.MeanSquaredError(reduction="sum")},
+    "mixed": {"wrap": lambda b: keras.layers.BatchNormalization()(b)},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fit_and_evaluate_are_those_of_keras(strategy, case):
+    for ours, theirs in zip(*(trained(make, strategy, **CASES[case]) for make in (stochastic, plain)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+class OwnObjective(rt.StochasticModel):
+    def objective(self, x, y=None):
+        y_pred = self(x, training=True)
+        return tf.reduce_sum(tf.square(y - y_pred), axis=1), y_pred
+
+
+def own_objective(**options):
+    units = rt.layers.StochasticBinary("rloo", values=(0, 1), seed=1)
+    return network(OwnObjective, units, **options)
+
+
+@pytest.mark.parametrize("make", [stochastic, own_objective])
+def test_the_gradient_is_that_of_the_whole_batch(strategy, make):
+    options = {"kernel_regularizer": keras.regularizers.L2(0.3)}
+    with strategy.scope():
+        model = make(**options)
+        model.compile(keras.optimizers.SGD(0.05), loss="mse")
+    single = make(**options)
+    single.compile(keras.optimizers.SGD(0.05), loss="mse")
+    for made in (model, single):
+        made.fit(X[:8], Y[:8], batch_size=8, verbose=0)
+    for weight, other in zip(model.layers[-1].get_weights(), single.layers[-1].get_weights(), strict=True):
+        np.testing.assert_allclose(weight, other, rtol=1e-5, atol=1e-6)
+
+
+def test_replicas_draw_different_noise(strategy):
+    with strategy.scope():
+        layer = rt.layers.StochasticBinary("rebar", seed=1)
+        layer.build((None, 64))
+
+    def sample():
+        with HardSampler(3):
+            return layer(tf.zeros([1, 64]))
+
+    first, second = strategy.experimental_local_results(strategy.run(sample))
+    assert 16 < np.sum(first.numpy() != second.numpy()) < 48
+
+
+class Subclassed(rt.training.StochasticTraining, keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense, self.out = keras.layers.Dense(3), keras.layers.Dense(2)
+        self.units = rt.layers.StochasticBinary("rebar", seed=1)
+
+    def call(self, x, training=None):
+        return self.out(self.units(self.dense(x), training=training))
+
+
+def uncertain(estimator):
+    inputs = keras.Input((3,))
+    b = rt.layers.StochasticBinary(estimator, seed=1)(keras.layers.Dense(3)(inputs))
+    return rt.StochasticModel(inputs, keras.layers.Dense(2)(b))
+
+
+@pytest.mark.parametrize("make", [Subclassed, lambda: uncertain("vimco")], ids=["rebar", "vimco"])
+def test_all_variables_stay_equal_over_replicas(strategy, make):
+    with strategy.scope():
+        model = make()
+        model.compile(rt.optimizers.Adam(0.01, weight_decay=0.1, global_clipnorm=1.0), loss="mse")
+    history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert int(model.estimator.step.numpy()) == 6
+    for variable in [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]:
+        first, second = (value.numpy() for value in strategy.experimental_local_results(variable.value))
+        np.testing.assert_array_equal(first, second, err_msg=variable.path)
