@@ -38,13 +38,14 @@ NOISE = ("tests/sampling/test_noise.py",)
 ESTIMATORS = ("tests/estimators/test_estimators.py",)
 GROUPS = ("tests/estimators/test_group_size.py",)
 LAYERS = ("tests/layers",)
-LOCAL = ("tests/conformance/test_local.py", "tests/conformance/test_parity.py")
+LOCAL = ("tests/conformance/test_local.py",)
 GRADIENTS = ("tests/training/test_gradients.py",)
 METRICS = ("tests/training/test_metrics.py",)
 EVALUATION = ("tests/training/test_evaluation.py",)
 PROGRAMS = ("tests/training/test_multi_step.py",)
-KERAS = ("tests/conformance/test_parity.py", "tests/conformance/test_gradients.py")
-OPTIMIZERS = ("tests/optimizers", "tests/conformance/test_parity.py")
+PARITY = ("tests/conformance/test_parity.py",)
+KERAS = (*PARITY, "tests/conformance/test_gradients.py")
+OPTIMIZERS = ("tests/optimizers", *PARITY)
 COMPARISON = ("tests/diagnostics/test_comparison.py",)
 REPORT = ("tests/diagnostics/test_unbiased.py::test_a_report_states_its_error_rate_and_power",)
 ENUMERATION = ("tests/models/test_structured_prediction.py::test_exact_gradient_is_that_of_the_expectation_in_numpy",)
@@ -518,7 +519,7 @@ MUTATIONS = (
         "rebar_tf/layers/base.py",
         "self.seed, self.index)\n",
         "self.seed, 0)\n",
-        LOCAL,
+        PARITY,
     ),
     Mutation(
         "all layers are the first one",
