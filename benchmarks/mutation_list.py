@@ -38,13 +38,14 @@ NOISE = ("tests/sampling/test_noise.py",)
 ESTIMATORS = ("tests/estimators/test_estimators.py",)
 GROUPS = ("tests/estimators/test_group_size.py",)
 LAYERS = ("tests/layers",)
-LOCAL = ("tests/conformance/test_local.py", "tests/conformance/test_parity.py")
+LOCAL = ("tests/conformance/test_local.py",)
 GRADIENTS = ("tests/training/test_gradients.py",)
 METRICS = ("tests/training/test_metrics.py",)
 EVALUATION = ("tests/training/test_evaluation.py",)
 PROGRAMS = ("tests/training/test_multi_step.py",)
-KERAS = ("tests/conformance/test_parity.py", "tests/conformance/test_gradients.py")
-OPTIMIZERS = ("tests/optimizers", "tests/conformance/test_parity.py")
+PARITY = ("tests/conformance/test_parity.py",)
+KERAS = (*PARITY, "tests/conformance/test_gradients.py")
+OPTIMIZERS = ("tests/optimizers",)
 COMPARISON = ("tests/diagnostics/test_comparison.py",)
 REPORT = ("tests/diagnostics/test_unbiased.py::test_a_report_states_its_error_rate_and_power",)
 ENUMERATION = ("tests/models/test_structured_prediction.py::test_exact_gradient_is_that_of_the_expectation_in_numpy",)
@@ -518,7 +519,7 @@ MUTATIONS = (
         "rebar_tf/layers/base.py",
         "self.seed, self.index)\n",
         "self.seed, 0)\n",
-        LOCAL,
+        PARITY,
     ),
     Mutation(
         "all layers are the first one",
@@ -573,8 +574,8 @@ MUTATIONS = (
     Mutation(
         "the variance objective has half its gradient",
         "rebar_tf/training/gradients.py",
-        "(2.0 / size)",
-        "(1.0 / size)",
+        "(2.0 / size",
+        "(1.0 / size",
         ESTIMATORS,
     ),
     Mutation(
@@ -727,16 +728,23 @@ MUTATIONS = (
     ),
     Mutation(
         "all variables learn at the model's rate",
-        "rebar_tf/optimizers/adam.py",
-        " * self._factors[index]",
-        "",
+        "rebar_tf/optimizers/groups.py",
+        "learning_rate if factor == 1.0 else learning_rate * factor)",
+        "learning_rate)",
         OPTIMIZERS,
     ),
     Mutation(
         "the control variables are clipped",
-        "rebar_tf/optimizers/adam.py",
-        "[not is_control(v) for v, g",
-        "[True for v, g",
+        "rebar_tf/optimizers/groups.py",
+        "self._clipped = [not is_control(variable) for",
+        "self._clipped = [True for",
+        OPTIMIZERS,
+    ),
+    Mutation(
+        "the control variables decay",
+        "rebar_tf/optimizers/groups.py",
+        "of_model = [variable for variable in variables if not is_control(variable)]",
+        "of_model = list(variables)",
         OPTIMIZERS,
     ),
     # Diagnostics
