@@ -3,8 +3,8 @@
 import io
 import os
 import pathlib
-import struct
 import pickle
+import struct
 import zipfile
 
 import numpy as np

@@ -44,10 +44,8 @@ def check_expectation(case):
             value = rt.expectation(objective, logits, case["estimator"], family=case["family"], seed=case["seed"])
         gradient = tape.gradient(value, logits) if logits.dtype.is_floating else None
     except ValueError as error:
-        assert "Received" in str(error), error
-        return
-    except TypeError as error:
-        assert not logits.dtype.is_floating, error
+        if "Received" not in str(error):
+            raise
         return
     assert value.dtype == tf.float32
     assert value.shape == logits.shape[:1]
@@ -93,7 +91,8 @@ def check_layer(case):
         layer = cls(**options)
         output = layer(np.zeros(shape, np.float32))
     except ValueError as error:
-        assert "Received" in str(error), error
+        if "Received" not in str(error):
+            raise
         return
     assert output.shape == shape
     assert np.isfinite(output).all()

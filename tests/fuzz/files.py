@@ -84,7 +84,8 @@ def check_damaged_file(case):
         try:
             images = read(path)
         except ValueError as error:
-            assert str(path) in str(error)
+            if str(path) not in str(error):
+                raise
             return
         assert images.shape == (len(images), 784)
         if content == whole:

@@ -41,8 +41,8 @@ def read_drawings(path: pathlib.Path, count: int) -> np.ndarray:
                 if len(names) != count:
                     raise ValueError(f"{path} has {len(names)} drawings; {expected}")
                 return shrink(_decoded(archive, names, path, expected), count)
-        # zipfile says NotImplementedError to an unknown compression, RuntimeError to an encrypted file and OSError to an
-        # entry that starts before the file, which is what damaged headers look like.
+        # zipfile says NotImplementedError to an unknown compression, RuntimeError to an encrypted file and OSError to
+        # an entry that starts before the file, which is what damaged headers look like.
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path} is truncated, damaged or no zip file ({reason}); {expected}") from error
