@@ -12,7 +12,7 @@ import_tensorflow()  # as the trainers do: what they compute here is what they c
 
 
 def pytest_configure():
-    """Two logical processors, for tests of distribution strategies: TensorFlow fixes them at its first operation."""
+    """Two logical processors, for distribution strategies: TensorFlow fixes them at its first operation."""
     import tensorflow as tf
 
     processor = tf.config.list_physical_devices("CPU")[0]

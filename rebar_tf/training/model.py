@@ -5,7 +5,6 @@ One class of 250 lines, of which a third is documentation: it is what Keras call
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from typing import Any
 
 import keras
@@ -13,21 +12,19 @@ import numpy as np
 import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
-from rebar_tf.estimators import ControlSpec, serving
+from rebar_tf.estimators import ControlSpec, LocalEstimator, serving
 from rebar_tf.layers import StochasticLayer
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
-from rebar_tf.training.compiled_objective import CompiledObjective
-from rebar_tf.training.keras_loss import batch_size
+from rebar_tf.training.logs import TrainingLogs
 from rebar_tf.training.metrics import LogGradientVariance, run_if
 from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
 
-_LOSS_KEY = "loss_"  # of the running mean's variables among the model's own in a saved file
 _EVALUATION_STREAM = 1  # evaluation draws other numbers than training, which draws from stream 0
 
 
-class StochasticTraining(CompiledObjective):
+class StochasticTraining(TrainingLogs):
     """Gives a Keras model the training of its stochastic layers: derive from this and from `keras.Model`.
 
     The estimator is the one that the model's stochastic layers name; it lives at `model.estimator`, and its trainable
@@ -48,8 +45,6 @@ class StochasticTraining(CompiledObjective):
     ...         return self.decoder(self.units(self.encoder(x), training=training))
     """
 
-    estimator: Any = None  # an `Estimator`, from `build_estimator` on
-
     def baseline_context(self, x: Any, y: Any = None) -> tf.Tensor:
         """`[batch, size]` float32, what input-dependent baselines see: the inputs, flattened."""
         flat = [tf.reshape(tf.cast(part, tf.float32), [tf.shape(part)[0], -1]) for part in keras.tree.flatten(x)]
@@ -62,11 +57,14 @@ class StochasticTraining(CompiledObjective):
 
     @property
     def all_model_variables(self) -> list[keras.Variable]:
-        """All weights that were created to be trained, but for the control variables; also those frozen since.
+        """All weights that were created to be trained, but for control variables; also those frozen since.
 
-        Scales and moments exist for each of them, in this order, so that a layer can be frozen and thawed.
+        Scales and moments exist for each of them, in this order, so that a layer can be frozen and thawed. The control
+        variables of nested models are not among them: this model's estimator takes the place of theirs.
         """
-        control = [] if self.estimator is None else self.estimator._flatten_layers()
+        models = [layer for layer in self._flatten_layers() if isinstance(layer, StochasticTraining)]
+        owned = [m.estimator for m in models if m is self or not isinstance(m.estimator, LocalEstimator)]
+        control = [layer for estimator in owned if estimator is not None for layer in estimator._flatten_layers()]
         layers = without(self._flatten_layers(), control)
         return without([variable for layer in layers for variable in layer._trainable_variables], [])
 
@@ -257,7 +255,7 @@ class StochasticTraining(CompiledObjective):
         estimate = estimate_step(self, x, y, sample_weight)
         self.apply_gradients(estimate.gradients)
         self.update_gradient_variance(estimate.model_gradients)
-        logs = self._update_metrics(estimate.loss, x, y, estimate.y_pred, sample_weight)
+        logs = self.update_metrics(estimate.loss, x, y, estimate.y_pred, sample_weight)
         return {**logs, **self.estimator.diagnostics()}
 
     def update_gradient_variance(self, gradients: list[tf.Tensor | None]) -> None:
@@ -271,9 +269,6 @@ class StochasticTraining(CompiledObjective):
             self.gradient_variance.update_state(aligned)
         else:
             run_if(all_finite(aligned), lambda: self.gradient_variance.update_state(aligned))
-
-    def read_logs(self) -> dict[str, tf.Tensor]:
-        return {**self.get_metrics_result(), **self.estimator.diagnostics()}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of `evaluate`: the objective at hard samples, drawn from a stream of its own."""
@@ -289,42 +284,13 @@ class StochasticTraining(CompiledObjective):
                 y_pred = self(x, training=False)
                 loss = self._compute_loss(x, y, y_pred, sample_weight, training=False)
                 loss = unscale_loss_for_distribution(loss)
-        logs = self._update_metrics(loss, x, y, y_pred, sample_weight)
+        logs = self.update_metrics(loss, x, y, y_pred, sample_weight)
         logs.pop(self.gradient_variance.name, None)
         return logs
 
     def bound(self, x: Any, y: Any = None, num_samples: int = 100, seed: int = 0) -> np.ndarray:
         """`[examples]` multi-sample bound in nats; see `rebar_tf.training.multi_sample_bound`."""
         return multi_sample_bound(self, x, y, num_samples, seed)
-
-    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        """Saves the running mean of the loss too, which Keras leaves out.
-
-        A report goes on where a checkpoint cut it.
-        """
-        super().save_own_variables(store)
-        for i, variable in enumerate(self._loss_variables()):
-            store[f"{_LOSS_KEY}{i}"] = variable
-
-    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        keys = list(store.keys())  # Keras's stores have `keys`, but cannot be iterated
-        super().load_own_variables({key: store[key] for key in keys if not key.startswith(_LOSS_KEY)})
-        for i, variable in enumerate(self._loss_variables()):
-            if f"{_LOSS_KEY}{i}" in keys:
-                variable.assign(store[f"{_LOSS_KEY}{i}"])
-
-    def _loss_variables(self) -> list[keras.Variable]:
-        return self._loss_tracker.variables if self.compiled and self._loss_tracker is not None else []
-
-    def _update_metrics(
-        self, loss: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: tf.Tensor | None
-    ) -> dict[str, Any]:
-        if self._compile_loss is not None and self._compile_loss.metrics and not self.has_own_objective:
-            self._compile_loss(y, y_pred, sample_weight)  # counts the losses of the single outputs
-        for metric in self.metrics:
-            if metric.name == "loss":
-                metric.update_state(loss, sample_weight=batch_size(x))
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
 def without(items: list[Any], others: list[Any]) -> list[Any]:

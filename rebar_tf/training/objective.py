@@ -72,7 +72,16 @@ class BatchObjective:
             f, y_pred = self.model.compiled_objective(self.x, self.y, self.sample_weight)
             return unscale_loss_for_distribution(f), y_pred
         f, y_pred = self.model.objective(self.x, self.y)
-        return f if self.sample_weight is None else f * tf.cast(self.sample_weight, f.dtype), y_pred
+        return f if self.sample_weight is None else f * tf.cast(self._weight_of_examples(), f.dtype), y_pred
+
+    def _weight_of_examples(self) -> tf.Tensor:
+        if keras.tree.is_nested(self.sample_weight) or len(self.sample_weight.shape) != 1:
+            shapes = keras.tree.map_structure(lambda part: tuple(part.shape), self.sample_weight)
+            raise ValueError(
+                f"Model {self.model.name!r} overrides `objective`, which has one value for each example: "
+                f"`sample_weight` must be one tensor of shape [batch]. Received: shape {shapes}"
+            )
+        return self.sample_weight
 
     def keras_loss(self) -> tf.Tensor:
         """What Keras's `fit` would report for the outputs of the hard pass."""

@@ -85,6 +85,94 @@ def test_fit_and_evaluate_are_those_of_keras(case):
             np.testing.assert_allclose(w, other, rtol=1e-4, atol=1e-6)
 
 
+def two_steps(b):
+    return keras.layers.RepeatVector(2)(keras.layers.Dense(2, name="out")(b))
+
+
+CLASSES = (Y[:, 0] > 0).astype(np.int32)
+SPARSE = {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+WEIGHTED = {
+    "of each output": (
+        two_outputs,
+        {"loss": {"a": "mse", "b": "mae"}},
+        {"y": {"a": Y, "b": -Y}, "sample_weight": {"a": WEIGHTS, "b": WEIGHTS[::-1]}},
+    ),
+    "of each step": (
+        two_steps,
+        {},
+        {"y": np.stack([Y, Y], axis=1), "sample_weight": np.stack([WEIGHTS, WEIGHTS[::-1]], axis=1)},
+    ),
+    "of each class": (lambda b: keras.layers.Dense(2, name="out")(b), SPARSE, {"class_weight": {0: 0.3, 1: 2.0}}),
+}
+
+
+@pytest.mark.parametrize("case", WEIGHTED)
+def test_weights_are_those_of_keras(case):
+    wrap, compiled, data = WEIGHTED[case]
+    data = {"y": CLASSES, **data}
+    ours, plain = pair(wrap, **compiled)
+    logs = [made.fit(X, **data, batch_size=16, shuffle=False, verbose=0).history for made in (ours, plain)]
+    for name, values in logs[1].items():
+        np.testing.assert_allclose(logs[0][name], values, rtol=1e-4, err_msg=name)
+    for w, other in zip(ours.model_variables, plain.trainable_variables, strict=True):
+        np.testing.assert_allclose(w.numpy(), other.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_lists_of_values_are_keras_s():
+    """Of as many values as names, where each metric has one."""
+    for model in pair(metrics=["mae"]):
+        assert model.metrics_names == ["loss", "compile_metrics"]
+        values = model.train_on_batch(X, Y), model.test_on_batch(X, Y), model.evaluate(X, Y, verbose=0)
+        assert [len(each) for each in values] == [2, 2, 2]
+    inputs = keras.Input((3,))
+    b = rt.layers.StochasticBinary("rebar", seed=1)(keras.layers.Dense(3)(inputs))
+    model = rt.StochasticModel(inputs, keras.layers.Dense(2)(b))
+    model.compile(rt.optimizers.Adam(0.01), loss="mse")
+    assert np.ndim(model.train_on_batch(X, Y)) == 0
+    assert set(model.train_on_batch(X, Y, return_dict=True)) == {"loss", "log_grad_variance", "temperature"}
+
+
+class OwnObjective(rt.StochasticModel):
+    def objective(self, x, y=None):
+        y_pred = self(x, training=True)
+        return tf.reduce_mean(tf.square(y - y_pred), axis=1), y_pred
+
+
+@pytest.mark.parametrize("weights", [WEIGHTS[:, None], [WEIGHTS]])
+def test_an_own_objective_takes_a_weight_for_each_example(weights):
+    model = network(rt.layers.StochasticBinary("rloo", values=(0, 1), seed=1), OwnObjective)
+    with pytest.raises(
+        ValueError, match=r"overrides `objective`.*`sample_weight` must be one tensor of shape \[batch\]"
+    ):
+        model.estimate_gradients(X, Y, weights)
+
+
+class OwnStep(rt.StochasticModel):
+    def train_step(self, data):
+        x, y = data
+        loss, gradients = self.estimate_gradients(x, y)
+        self.apply_gradients(gradients)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_a_training_step_of_ones_own_takes_the_steps_of_fit(policy):
+    weights = []
+    try:
+        keras.config.set_dtype_policy(policy)  # under mixed_float16 the optimizer scales the loss
+        for kind in (OwnStep, rt.StochasticModel):
+            keras.utils.set_random_seed(0)
+            inputs = keras.Input((3,))
+            b = rt.layers.StochasticBinary("rebar", seed=1)(keras.layers.Dense(3)(inputs))
+            model = kind(inputs, keras.layers.Dense(2)(b))
+            model.compile(keras.optimizers.SGD(0.1), loss="mse")
+            model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+            weights.append(model.get_weights()[0])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_array_equal(*weights)
+
+
 def test_evaluate_drops_nothing():
     ours, plain = pair(lambda b: keras.layers.Dropout(0.5)(keras.layers.Dense(2, name="out")(b)))
     values = [made.evaluate(X, Y, batch_size=16, verbose=0) for made in (ours, plain)]
