@@ -71,24 +71,12 @@ SERVING_SHARED = [
 def test_gates_that_the_whole_batch_shares(estimator):
     model = randomized(gated(estimator))
     value, expected = exact_gates(model, X, Y)
-    count = 10_000
-
-    @tf.function
-    def run():
-        def add(i, loss, total, squares):
-            new_loss, gradients = model.estimate_gradients(X, Y)
-            (gradient,) = [
-                g for g, v in zip(gradients, model.trainable_variables, strict=True) if v.name == "gate_logits"
-            ]
-            return i + 1, loss + new_loss, total + gradient, squares + gradient**2
-
-        return tf.while_loop(lambda i, *_: i < count, add, [0, 0.0, tf.zeros([3]), tf.zeros([3])])[1:]
-
-    loss, total, squares = (np.float64(part) / count for part in run())
-    error = np.sqrt((squares - total**2) / (count - 1))
-    assert np.abs((total - expected) / error).max() < 5.0
-    assert 5.0 * error.max() < 0.5 * np.abs(expected).max()
-    assert loss == pytest.approx(value, rel=0.1)
+    report = rt.diagnostics.check_unbiased(model, X, Y, num_estimates=10_000, jit_compile=False)
+    place = [variable.name for variable in model.model_variables].index("gate_logits")
+    np.testing.assert_allclose(report.exact[place], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(report.exact[-1], value, rtol=1e-5)
+    assert report.unbiased, report
+    assert 5.0 * report.standard_error[place].max() < 0.5 * np.abs(expected).max()
 
 
 def test_shared_gates_are_saved_and_drawn_once_for_the_batch(tmp_path):
