@@ -6,8 +6,11 @@ import fcntl
 import functools
 import json
 import os
+import pathlib
 import signal
+import subprocess
 import sys
+import time
 
 import pytest
 from helpers import command_line
@@ -19,6 +22,8 @@ from trainers.sweep import __main__ as sweep
 from trainers.sweep import grid, process, results
 from trainers.sweep.settings import Settings
 from trainers.train import __main__ as train
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 # Stands in for trainers.train: the bounds depend on rate and seed; some cells misbehave. Each call leaves a line.
 TRAINER = """
@@ -221,6 +226,34 @@ def test_a_cell_that_another_process_trains_is_left_to_it(small, rows, capsys):
     assert [row["seed"] for row in rows()] == [1]
     assert small("--seeds=4,1") == 0
     assert [row["seed"] for row in rows()] == [1, 4]
+
+
+def test_a_cell_stops_with_a_checkpoint_when_its_sweep_is_killed(tmp_path):
+    folder = tmp_path / "cell"
+    script = (
+        "import pathlib, sys; from trainers.common.experiment import Experiment; "
+        "from trainers.sweep import grid, process;"
+        "from trainers.sweep.settings import Settings;"
+        "shared = Experiment(num_steps=10**6, hidden_units=4, report_every=50);"
+        "one = Settings(shared, ['mnist_5k:generative'], ['linear1'], ['nvil'], ['3e-4'], ['1e-4'], ['0']);"
+        "process.run(process.Job(*grid.cells(one), pathlib.Path(sys.argv[1])))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL) as sweeping:
+        wait_for(lambda: "step      50/" in log(folder))
+        sweeping.kill()
+    wait_for(lambda: "stopped by SIGTERM at step" in log(folder))
+    assert (folder / "checkpoint.keras").exists()
+
+
+def log(folder):
+    return (folder / "log.txt").read_text() if (folder / "log.txt").exists() else ""
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes to cores")

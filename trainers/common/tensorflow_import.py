@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -27,11 +28,12 @@ def import_tensorflow() -> None:
     os.environ[_LEVEL] = "2"
     # While they load, TensorFlow logs before it has read the level, and looks for a GPU.
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, os.fdopen(os.dup(2), "w", buffering=1) as shown:
         os.dup2(log.fileno(), 2)
         try:
-            import rebar_tf  # noqa: F401  only loaded here, TensorFlow with it
-        except BaseException:
+            with contextlib.redirect_stderr(shown):  # what Python prints, such as the line about a signal
+                import rebar_tf  # noqa: F401  only loaded here, TensorFlow with it
+        except Exception:
             log.seek(0)
             os.write(stderr, log.read())
             raise

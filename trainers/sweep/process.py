@@ -22,7 +22,7 @@ from trainers.sweep import results
 from trainers.sweep.grid import Cell
 from trainers.sweep.results import DIVERGED, FAILED, Row
 
-TRAINER = (sys.executable, "-m", "trainers.train")
+TRAINER = (sys.executable, "-m", "trainers.sweep.cell")
 _LOG_END = 4096  # bytes of the log that are searched for its last line
 
 
@@ -68,10 +68,8 @@ def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext) -> Ou
         watch: from the process to a context in which it is waited for.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
-    with open(job.folder / "log.txt", "a") as log:
-        process = _start(job, threads, log)
-        with watch(process):
-            status = process.wait()
+    with open(job.folder / "log.txt", "a") as log, _start(job, threads, log) as process, watch(process):
+        status = process.wait()
     return _outcome(job, status)
 
 
@@ -86,7 +84,7 @@ def run_and_record(runner: Callable[[Job], Outcome], job: Job, table: pathlib.Pa
 def _start(job: Job, threads: int, log: IO[str]) -> subprocess.Popen:
     return subprocess.Popen(
         [*TRAINER, *job.cell.arguments, f"--workdir={job.folder}", *job.free_arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # which closes when this process ends, however it ends
         stdout=log,
         stderr=log,
         env={**os.environ, "TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)},
