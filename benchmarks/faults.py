@@ -3,12 +3,12 @@
   python -m benchmarks.faults --kills=50
   python -m benchmarks.faults --kills=4 --commands=train --seed=1
 
-Tiny networks, a quarter of the kills each in trainers.train, variance, evaluate and sweep. A kill is SIGKILL, SIGTERM or
-SIGINT at a time that is uniform over the length of the whole command, from its first instant; then the same command is
-given again. When a command comes to its end its folder is compared with that of an unbroken run: all numbers of the
-checkpoints, curves, tables, summaries and TensorBoard's points, without speeds, dates and the sums of files. A command
-that is stopped by SIGTERM or SIGINT must leave one line and its status. Steps repeated are those of progress lines that
-a later process did again. The last line of the output is JSON; the exit status is 1 if anything was lost.
+Tiny networks, a quarter of the kills each in trainers.train, variance, evaluate and sweep. A kill is SIGKILL, SIGTERM
+or SIGINT at a time that is uniform over the length of the whole command; then the same command is given again. When it
+comes to its end its folder is compared with that of an unbroken run: all numbers of the checkpoints, curves, tables,
+summaries and TensorBoard's points, without speeds and dates. What SIGTERM or SIGINT stop must leave one line and its
+status. Steps repeated are those of progress lines that a later process did again. The last line of the output is JSON;
+the exit status is 1 if anything was lost.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def points(folder: pathlib.Path) -> dict[str, list[tuple[int, bytes]]]:
     return {
         tag: [(event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)]
         for tag in events.Tags()["tensors"]
-        if tag not in _CHANGING and not events.SummaryMetadata(tag).plugin_data.plugin_name == "images"
+        if tag not in _CHANGING and events.SummaryMetadata(tag).plugin_data.plugin_name != "images"
     }
 
 

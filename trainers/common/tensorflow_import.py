@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import os
 import sys
@@ -28,12 +27,15 @@ def import_tensorflow() -> None:
     os.environ[_LEVEL] = "2"
     # While they load, TensorFlow logs before it has read the level, and looks for a GPU.
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as log, os.fdopen(os.dup(2), "w", buffering=1) as shown:
+    with tempfile.TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
         try:
-            with contextlib.redirect_stderr(shown):  # what Python prints, such as the line about a signal
-                import rebar_tf  # noqa: F401  only loaded here, TensorFlow with it
-        except Exception:
+            import rebar_tf  # noqa: F401  only loaded here, TensorFlow with it
+        except SystemExit:  # of a signal, whose line is the last one
+            log.seek(0)
+            os.write(stderr, b"".join(log.readlines()[-1:]))
+            raise
+        except BaseException:
             log.seek(0)
             os.write(stderr, log.read())
             raise
