@@ -212,3 +212,32 @@ def test_a_schedule_needs_a_temperature_that_is_not_learned():
     model = randomized(rt.StochasticModel(inputs, rt.layers.StochasticBinary("rebar")(keras.layers.Dense(2)(inputs))))
     with pytest.raises(ValueError, match=r"has no temperature to set.*learn_temperature=False"):
         model.fit(X, Y, verbose=0, callbacks=[rt.callbacks.TemperatureScheduler(lambda step: 1.0)])
+
+
+class OwnObjective(rt.training.StochasticTraining, keras.Model):
+    """An objective of its own, gates that the batch shares, and an added loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = Gate("rloo")
+
+    def call(self, x, training=None):
+        gated = self.gate(x, training=training)
+        self.add_loss(3.0 * tf.reduce_mean(gated))
+        return gated
+
+    def objective(self, x, y=None):
+        gated = self(x, training=True)
+        return tf.reduce_sum(tf.square(gated), axis=1), gated
+
+
+def test_the_loss_of_an_own_objective_that_is_the_batch_s_is_its_mean():
+    model = OwnObjective()
+    model.compile(optimizer="sgd")
+    loss, _ = model.estimate_gradients(X)
+    model.gate.gate_logits.assign([60.0, -60.0, 60.0])  # certain
+    kept = X * [1.0, 0.0, 1.0]
+    expected = np.mean(np.sum(kept**2, axis=1)) + 3.0 * np.mean(kept)
+    loss, _ = model.estimate_gradients(X)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert model.evaluate(X, batch_size=3, verbose=0) == pytest.approx(expected, rel=1e-5)
