@@ -206,3 +206,11 @@ def test_bounds_and_enumeration_refuse_a_batch_that_is_mixed():
         model.bound(X, Y, num_samples=2)
     with pytest.raises(ValueError, match="Enumeration takes the examples of a batch one by one"):
         rt.diagnostics.check_unbiased(model, X, Y, num_estimates=5)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "rloo"])
+def test_outputs_that_broadcast_over_the_targets_mix_the_examples(estimator):
+    """A target `[batch, 1, units]` for outputs `[batch, units]`: Keras compares each output with every target."""
+    inputs = keras.Input((3,))
+    model = finish(inputs, keras.layers.Dense(2)(units(estimator, inputs)))
+    assert_unbiased(model, X, Y[:, np.newaxis], count=12000, power=0.5)
