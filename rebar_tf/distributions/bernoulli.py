@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.distributions.base import Distribution, real_logits
-from rebar_tf.distributions.math import log_expm1, logaddexp, logit, open_interval, sum_softplus, sum_units
+from rebar_tf.distributions.math import keep_nan, log_expm1, logaddexp, logit, open_interval, sum_softplus, sum_units
 from rebar_tf.distributions.relaxation import relaxed_logits
 
 
@@ -41,8 +41,8 @@ class Bernoulli(Distribution):
 
     @staticmethod
     def threshold(z: tf.Tensor) -> tf.Tensor:
-        """`b = H(z) = 1[z > 0]`."""
-        return tf.cast(z > 0.0, tf.float32)
+        """`b = H(z) = 1[z > 0]`; NaN for NaN."""
+        return keep_nan(tf.cast(z > 0.0, tf.float32), z)
 
     def conditional(self, v: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """`z~ = g~(v, b, theta)`, which has the law of `z` given `b` (appendix C)."""

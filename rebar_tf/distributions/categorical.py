@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.distributions.base import Distribution, real_logits
-from rebar_tf.distributions.math import logaddexp, open_interval, sum_units
+from rebar_tf.distributions.math import keep_nan, logaddexp, open_interval, sum_units
 from rebar_tf.distributions.relaxation import relaxed_logits
 
 
@@ -44,8 +44,8 @@ class Categorical(Distribution):
 
     @staticmethod
     def threshold(z: tf.Tensor) -> tf.Tensor:
-        """`b = H(z)`: one-hot of the largest entry."""
-        return tf.one_hot(tf.argmax(z, axis=-1), z.shape[-1], dtype=tf.float32)
+        """`b = H(z)`: one-hot of the largest entry; NaN where z is NaN."""
+        return keep_nan(tf.one_hot(tf.argmax(z, axis=-1), z.shape[-1], dtype=tf.float32), z)
 
     def conditional(self, v: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """`z~ = g~(v, b, p)`: the drawn class a Gumbel at 0, the others Gumbels truncated at it (appendix C)."""

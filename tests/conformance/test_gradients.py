@@ -206,3 +206,11 @@ def test_bounds_refuse_a_batch_that_is_mixed():
     model = finish(inputs, keras.layers.Dense(2)(keras.layers.BatchNormalization()(units("rebar", inputs))))
     with pytest.raises(ValueError, match="A multi-sample bound takes the examples of a batch one by one"):
         model.bound(X, Y, num_samples=2)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "rloo"])
+def test_outputs_that_broadcast_over_the_targets_mix_the_examples(estimator):
+    """A target `[batch, 1, units]` for outputs `[batch, units]`: Keras compares each output with every target."""
+    inputs = keras.Input((3,))
+    model = finish(inputs, keras.layers.Dense(2)(units(estimator, inputs)))
+    assert_unbiased(model, X, Y[:, np.newaxis], count=12000, power=0.5)
