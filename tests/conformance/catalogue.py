@@ -57,8 +57,8 @@ class Row:
         return self.model is not None
 
 
-def dense(units=2, **options):
-    return keras.layers.Dense(units, **options)
+def dense(name, units=2, **options):
+    return keras.layers.Dense(units, name=name, **options)
 
 
 def binary(estimator="rebar", **options):
@@ -67,7 +67,7 @@ def binary(estimator="rebar", **options):
 
 def around(*layers):
     """Makes the layers of a chain in which these, made anew, stand between two dense ones."""
-    return lambda: [dense(), *(make() for make in layers), dense()]
+    return lambda: [dense("first"), *(make() for make in layers), dense("last")]
 
 
 def chain(layers, inputs):
@@ -128,6 +128,11 @@ class Sequential(rt.training.StochasticTraining, keras.Sequential):
     """Keras's sequential model, trained by an estimator."""
 
 
+@keras.saving.register_keras_serializable("conformance")
+class GroupedSGD(rt.optimizers.LearningRateGroups, keras.optimizers.SGD):
+    """One of Keras's optimizers, with learning-rate groups."""
+
+
 def functional(layers, shape=(3,)):
     inputs = keras.Input(shape)
     return rt.StochasticModel(inputs, chain(layers, inputs), coupled_batch=False)
@@ -146,7 +151,6 @@ FORMS = {
 
 def build(row, form=None, **compiled):
     """A compiled model with the row's thing in it, with weights that the row alone decides."""
-    keras.backend.clear_session(free_memory=False)  # one name, whatever was built before
     keras.utils.set_random_seed(0)
     model = row.model() if row.has_own_objective else FORMS[form or row.form](row.layers())
     loss = {} if row.has_own_objective else {"loss": "mse"}
@@ -163,7 +167,7 @@ def build(row, form=None, **compiled):
 
 
 def own_name(variable):
-    """Of a variable and its layer, wherever they are."""
+    """Of a variable and its layer, wherever they are: the layers of a row are named."""
     return "/".join(variable.path.split("/")[-2:])
 
 
@@ -179,7 +183,7 @@ class Certain(keras.layers.Layer):
         return self.low + (self.high - self.low) * ones
 
 
-def forced(row):
+def forced(row, run_eagerly=True):
     """The row's model with certain units, and the one of plain Keras that does the same, from the same weights."""
     ours = build(row)
     last = max(i for i, layer in enumerate(ours.layers) if isinstance(layer, rt.layers.StochasticLayer))
@@ -194,8 +198,8 @@ def forced(row):
         layer.set_weights(other.get_weights())
     for layer in layers[: max(i for i, layer in enumerate(layers) if isinstance(layer, Certain))]:
         layer.trainable = False  # has no gradient
-    ours.compile(optimizer=row.optimizer(), loss="mse", metrics=["mae"], run_eagerly=True)
-    plain.compile(optimizer=(row.plain_optimizer or row.optimizer)(), loss="mse", metrics=["mae"], run_eagerly=True)
+    for model, optimizer in ((ours, row.optimizer), (plain, row.plain_optimizer or row.optimizer)):
+        model.compile(optimizer=optimizer(), loss="mse", metrics=["mae"], run_eagerly=run_eagerly)
     return ours, plain
 
 
@@ -234,28 +238,36 @@ ROWS = [
         "layers.StochasticCategorical",
         "layer",
         units,
-        lambda: [dense(6), rt.layers.StochasticCategorical(3, "rebar", seed=1), dense()],
+        lambda: [dense("first", 6), rt.layers.StochasticCategorical(3, "rebar", seed=1), dense("last")],
     ),
     Row(
         "layers.InputDependentBaseline",
         "layer",
         lambda model: model.layers[3],
-        lambda: [dense(), binary(), rt.layers.InputDependentBaseline(2), keras.layers.Reshape((1,))],
+        lambda: [dense("first"), binary(), rt.layers.InputDependentBaseline(2), keras.layers.Reshape((1,))],
         y=Y[:, :1],
     ),
     Row(
         "training.FactoredDense",
         "layer",
         lambda model: model.layers[1],
-        lambda: [rt.training.FactoredDense(2), binary(), rt.training.FactoredDense(2, activation="tanh")],
+        lambda: [
+            rt.training.FactoredDense(2, name="first"),
+            binary(),
+            rt.training.FactoredDense(2, activation="tanh", name="last"),
+        ],
     ),
     Row(
         "initializers.PaperInitializer",
         "initializer",
         lambda model: model.layers[1].kernel_initializer,
-        lambda: [dense(kernel_initializer=rt.initializers.PaperInitializer(3)), binary(), dense()],
+        lambda: [
+            dense("first", kernel_initializer=rt.initializers.PaperInitializer(3)),
+            binary(),
+            dense("last"),
+        ],
     ),
-    Row("StochasticModel", "model", whole, around(binary, dense, binary)),
+    Row("StochasticModel", "model", whole, around(binary, functools.partial(dense, "middle"), binary)),
     Row("training.StochasticTraining", "model", whole, around(binary), form="subclassed"),
     Row(
         "models.SigmoidBeliefNetwork",
@@ -282,6 +294,14 @@ ROWS = [
         around(binary),
         optimizer=lambda: rt.optimizers.Adam(0.125, beta_2=0.75, epsilon=0.125),
         plain_optimizer=lambda: keras.optimizers.Adam(0.125, beta_2=0.75, epsilon=0.125),
+    ),
+    Row(
+        "optimizers.LearningRateGroups",
+        "optimizer",
+        lambda model: model.optimizer,
+        around(binary),
+        optimizer=lambda: GroupedSGD(0.125, momentum=0.5),
+        plain_optimizer=lambda: keras.optimizers.SGD(0.125, momentum=0.5),
     ),
     Row("training.LogGradientVariance", "metric", lambda model: model.gradient_variance, around(binary)),
     callback("Checkpoint", lambda folder: rt.callbacks.Checkpoint(folder / "model.keras")),
