@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             found = Faults(name, pathlib.Path(folder), generator).run(kills)
         print(f"{name:9} {', '.join(f'{count} {what}' for what, count in found.items())}", flush=True)
-        totals += found
+        totals.update(found)  # with the zeros, which += drops
     print(json.dumps(totals))
     return int(any(totals[what] for what in ("mismatches", "damaged files", "wrong endings")))
 

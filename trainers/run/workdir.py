@@ -93,7 +93,10 @@ class Workdir:
             return _flags(self.flags.read_bytes())
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = one_line(error)
-        checkpoint = self.last_good()
+        try:
+            checkpoint = callbacks.last_good(self.checkpoint, self._warn)
+        except (OSError, ValueError) as error:
+            checkpoint, reason = None, f"{reason}; {one_line(error)}"
         kept = None if checkpoint is None else callbacks.copy_beside(checkpoint, self.flags.name)
         if checkpoint is None or kept is None:
             raise BadInput(f"flag --workdir={self.path}: cannot read flags.json ({reason}); {_OTHER}")
