@@ -116,14 +116,15 @@ def noting_coupled() -> Iterator[list[tf.Tensor]]:
 
 
 @contextlib.contextmanager
-def refusing_coupled(what: str) -> Iterator[None]:
+def refusing_coupled(what: str, remedy: str = "") -> Iterator[None]:
     """ValueError at the end of the block if a scalar in it mixed the examples, which `what` takes one by one."""
     with noting_coupled() as mixed:
         yield
     if mixed:
         raise ValueError(
             f"{what} takes the examples of a batch one by one, and the objective mixes them: by batch normalisation "
-            "after a stochastic layer, a loss added there, a loss that returns a scalar, or `compute_loss`."
+            "after a stochastic layer, a loss added there, a loss that returns a scalar, units that the batch shares, "
+            f"or `compute_loss`.{remedy}"
         )
 
 
