@@ -177,7 +177,7 @@ def test_a_replay_of_another_layer_or_distribution_is_refused_by_name(distributi
     with HardSampler(0) as trace:
         two_layers()
     for replay in (RelaxedSampler(trace, 0, relaxation()), AntitheticSampler(trace, 1)):
-        with replay, pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message), replay:
             replay.sample(distribution, source)
 
 
