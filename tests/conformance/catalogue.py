@@ -158,8 +158,9 @@ def build(row, form=None, **compiled):
     if model.estimator is None:
         model(row.x)
         model.build_estimator(3)
-    for variable in model.model_variables:
-        rng = np.random.default_rng(zlib.crc32(own_name(variable).encode()))
+    for i, variable in enumerate(model.model_variables):
+        name = str(i) if row.has_own_objective else own_name(variable)
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
         variable.assign(rng.integers(-8, 9, size=variable.shape) / 8)
     randomize_control(model.control_variables)
     model.optimizer.build(model.trainable_variables)
@@ -218,7 +219,7 @@ def scheduled():
 def pairs(plain, ours):
     """The layers of `forced` models that have weights of the model."""
     own = [layer for layer in ours.layers if not isinstance(layer, keras.layers.InputLayer)]
-    return [(a, b) for a, b in zip(plain.layers, own, strict=False) if not isinstance(a, Certain)]
+    return [(a, b) for a, b in zip(plain.layers, own, strict=False) if a.weights and not isinstance(a, Certain)]
 
 
 def callback(name, make, *middle):
@@ -309,6 +310,7 @@ ROWS = [
     callback("CurveCsv", lambda folder: rt.callbacks.CurveCsv(folder / "curve.csv")),
     callback("ProgressLine", lambda folder: rt.callbacks.ProgressLine(3)),
     callback("StepsPerSecond", lambda folder: rt.callbacks.StepsPerSecond()),
+    callback("StopOnDivergence", lambda folder: rt.callbacks.StopOnDivergence()),
     callback("StopOnSignal", lambda folder: rt.callbacks.StopOnSignal()),
     callback("TemperatureScheduler", lambda folder: rt.callbacks.TemperatureScheduler(math.exp), scheduled),
     callback("TensorBoardScalars", lambda folder: rt.callbacks.TensorBoardScalars(folder)),
@@ -317,26 +319,21 @@ ROWS = [
 
 NO_ROW = {
     "layers.StochasticLayer": "a base class",
-    "training.MultiStepTraining": "a base class of StochasticTraining",
-    "training.multi_sample_bound": "a function",
-    "callbacks.CURVE_COLUMNS": "a constant",
-    "callbacks.Interrupted": "an error",
-    "callbacks.Logs": "a type",
-    "callbacks.global_step": "a function",
-    "callbacks.read_curve": "a function",
-    "callbacks.replacing": "a function",
-    "callbacks.report": "a function",
+    "callbacks.ReportTable": "a base class, of CurveCsv",
 }
 
+KERAS = (
+    keras.layers.Layer,
+    keras.optimizers.Optimizer,
+    keras.metrics.Metric,
+    keras.callbacks.Callback,
+    keras.initializers.Initializer,
+)
 
-def public_names():
-    """What Keras may meet; an estimator is picked by its own name, and the modules that are left out know no Keras."""
+
+def keras_classes():
+    """The public classes that derive from Keras's, by the names under which users find them."""
     modules = ("layers", "models", "optimizers", "callbacks", "training", "initializers")
-    names = {f"{module}.{name}" for module in modules for name in public(getattr(rt, module))}
-    return {"StochasticModel", *rt.estimators.names(), *names} - {"training.StochasticModel"}
-
-
-def public(module):
-    """The names of a module's `__all__`; where it has none, of the classes that it defines."""
-    classes = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-    return getattr(module, "__all__", classes)
+    found = {f"{module}.{name}": value for module in modules for name, value in vars(getattr(rt, module)).items()}
+    names = {name for name, value in found.items() if isinstance(value, type) and issubclass(value, KERAS)}
+    return names - {"training.StochasticModel"} | {"StochasticModel"}
