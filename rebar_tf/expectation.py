@@ -65,7 +65,7 @@ def expectation(
     estimator = _default(estimator, family, shape) if isinstance(estimator, str) else estimators.get(estimator)
     with tf.init_scope():  # variables live outside of a function that is being traced
         context_size = None if context is None else context.shape[-1]
-        estimator.build_control(estimators.ControlSpec((shape,), (shape,), (kind,), context_size))
+        estimator.build_control(estimators.ControlSpec((shape,), (shape,), (kind,), ("expectation",), context_size))
     step = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32) if seed is None else seed
 
     source = Source(

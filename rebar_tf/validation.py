@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def is_integer(value: Any, least: int) -> bool:
+def is_integer(value: Any, least: float) -> bool:
     """Whether `value` is an integer of `least` or more, Python's or NumPy's; a bool is not.
 
     Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -33,7 +34,7 @@ class ProgressLine(keras.callbacks.Callback):
     def __init__(self, num_steps: int | None = None, print_fn: Callable[[str], None] | None = None):
         super().__init__()
         self.num_steps = num_steps
-        self.print_fn = print_fn or (lambda line: print(line, flush=True))
+        self.print_fn = print_fn or functools.partial(print, flush=True)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         values, step = report(logs or {}), global_step(self.model)

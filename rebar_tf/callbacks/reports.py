@@ -17,3 +17,16 @@ def report(logs: dict[str, float]) -> dict[str, float]:
     return {
         ("bound" if name == "loss" else name): (-value if name == "loss" else value) for name, value in logs.items()
     }
+
+
+def stands(step: int, reached: int, every: int) -> bool:
+    """Whether the report of a step stands when training goes on.
+
+    Reports of later steps are repeated, and a shorter last one is followed by the full one. At step 0 all begins anew.
+
+    Args:
+        step: of the report.
+        reached: the model's step.
+        every: steps of a full report.
+    """
+    return reached > 0 and step <= reached and step % every == 0

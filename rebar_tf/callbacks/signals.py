@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import types
 
@@ -25,7 +26,8 @@ class Interrupted(Exception):
 class StopOnSignal(keras.callbacks.Callback):
     """Turns SIGINT and SIGTERM into an `Interrupted` that leaves `fit` between two programs.
 
-    At that point the model's state is consistent, and the reports of all finished steps are written.
+    At that point the model's state is consistent, and the reports of all finished steps are written. A second signal
+    ends the process at once.
 
     A context manager: it handles the signals only inside the block.
 
@@ -52,6 +54,9 @@ class StopOnSignal(keras.callbacks.Callback):
             self.check()  # a signal that came after the last step
 
     def _receive(self, signum: int, frame: types.FrameType | None) -> None:
+        if self._received is not None:
+            os.write(2, b"stopped at once by a second signal; what is saved is the last checkpoint, if there is one\n")
+            os._exit(128 + signum)
         self._received = signum
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:

@@ -2,9 +2,10 @@
 
 from rebar_tf.diagnostics.compared_variance import ComparedVariance
 from rebar_tf.diagnostics.comparison import EstimatorComparison
+from rebar_tf.diagnostics.enumeration import exact_gradients
 from rebar_tf.diagnostics.expectation_model import expectation_model
 from rebar_tf.diagnostics.scales import optimal_scales
-from rebar_tf.diagnostics.unbiasedness import BiasReport, check_unbiased, exact_gradients
+from rebar_tf.diagnostics.unbiasedness import BiasReport, check_unbiased
 from rebar_tf.diagnostics.variance import gradient_variance
 from rebar_tf.training import multi_sample_bound
 

@@ -8,28 +8,27 @@ cancel.
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
-import keras
 import numpy as np
 import scipy.stats
 import tensorflow as tf
 
+from rebar_tf.diagnostics.enumeration import check_repeatable, exact_loss_and_gradients
+from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.diagnostics.variance import sample_moments
-from rebar_tf.estimators.exact import joint_state, state_tables
-from rebar_tf.sampling import ForcedSampler, HardSampler
 from rebar_tf.training import StochasticTraining
-from rebar_tf.training.keras_loss import refusing_coupled
+
+LOSS = "loss"  # beside the paths of the variables
 
 
 @dataclasses.dataclass(frozen=True)
 class BiasReport:
-    """Estimated against exact gradients, one array a variable.
+    """Estimated against exact gradients, one array a variable, and the loss.
 
     Attributes:
-        names: paths of the variables.
-        exact: exact gradients.
+        names: paths of the variables, and "loss" for the loss that is reported, the last entry.
+        exact: exact gradients, and the exact loss.
         mean: means of the estimates.
         standard_error: of those means.
         num_estimates: how many estimates were averaged.
@@ -54,10 +53,13 @@ class BiasReport:
     def _error(self) -> list[np.ndarray]:
         """The standard errors, or the rounding error where that is larger, as in an estimate without noise.
 
-        Float32 sums over hundreds of states are good to some 1e-4 of the largest entry.
+        Float32 sums over hundreds of states are good to some 1e-4 of a variable's largest entry; and where that is 0,
+        as of a bias that is normalised away, to 1e-6 of what all entries are.
         """
-        pairs = zip(self.exact, self.standard_error, strict=True)
-        return [np.maximum(s, 1e-4 * (np.abs(e).max() + 1e-4)) for e, s in pairs]
+        size = [float(np.abs(e).max()) for e in self.exact]
+        of_all = max((each for each, name in zip(size, self.names, strict=True) if name != LOSS), default=0.0)
+        pairs = zip(size, self.standard_error, strict=True)
+        return [np.maximum(s, 1e-4 * (largest + 0.01 * of_all + 1e-8)) for largest, s in pairs]
 
     @property
     def threshold(self) -> float:
@@ -79,8 +81,8 @@ class BiasReport:
     def detectable(self) -> float:
         """The bias that would be seen, as a fraction of the variable's largest gradient entry; the worst variable's."""
         factor = self.threshold + scipy.stats.norm.ppf(self.power)
-        pairs = zip(self.exact, self._error, strict=True)
-        return max(float(factor * s.max() / max(np.abs(e).max(), 1e-12)) for e, s in pairs)
+        parts = zip(self.names, self.exact, self._error, strict=True)
+        return max(float(factor * s.max() / max(np.abs(e).max(), 1e-12)) for name, e, s in parts if name != LOSS)
 
     def __str__(self) -> str:
         lines = [f"{'variable':<40} {'max |z|':>8} {'bias/scale':>10}"]
@@ -103,12 +105,19 @@ def check_unbiased(
     power: float = 0.99,
     jit_compile: bool = True,
     repeats: int = 1,
+    sample_weight: Any = None,
 ) -> BiasReport:
     """Compares the mean of many gradient estimates with the exact gradient, for every coordinate of every variable.
 
+    The exact gradient of a compiled model is that of the loss which Keras's `fit` would minimise, its own
+    `compute_loss`, at all samples of the stochastic units. The loss that the estimates report is compared with its
+    exact mean, too. Other noise, such as dropout, is the same throughout; the model's state stays as it is, but for the
+    estimator's step counter.
+
     Args:
-        model: a model with at most 4,096 joint states of its stochastic units (12 binary ones), its estimator in
-            whatever state it is to be tested.
+        model: a model with at most 4,096 joint states of the stochastic units of an example (12 binary ones), its
+            estimator in whatever state it is to be tested. If the loss mixes the examples of a batch, as batch
+            normalisation behind a stochastic layer does, of all units of the batch.
         x: a batch of inputs.
         y: targets.
         num_estimates: how many estimates to average, 2 or more. Below some hundred the threshold grows, and so does the
@@ -116,13 +125,16 @@ def check_unbiased(
         false_alarm: probability of rejecting an unbiased estimator, over all coordinates together.
         power: see `BiasReport.detectable`.
         jit_compile: whether the estimates run under XLA.
-        repeats: how often each estimate samples each example. More rows are cheaper than more estimates.
+        repeats: how often each estimate samples each example. More rows are cheaper than more estimates. For a loss
+            that is a mean over the examples only.
+        sample_weight: as passed to `fit`.
 
     Returns:
         A `BiasReport`.
 
     Raises:
-        ValueError: for more than 4,096 joint states.
+        ValueError: for more than 4,096 joint states; for a batch that is mixed where the model overrides `objective` or
+            the estimator has a bound for its objective; and for `repeats` of a loss that is not a mean.
 
     Example:
     >>> import numpy as np, tensorflow as tf, rebar_tf as rt
@@ -130,39 +142,12 @@ def check_unbiased(
     >>> rt.diagnostics.check_unbiased(model, np.zeros([1, 1]), num_estimates=100, repeats=64).unbiased
     True
     """
-    exact = exact_gradients(model, x, y)
-    x, y = (None if data is None else _repeat_rows(data, repeats) for data in (x, y))
-    mean, standard_error = sample_moments(model, x, y, num_estimates, jit_compile)
-    names = [variable.path for variable in model.model_variables]
+    loss, gradients = exact_loss_and_gradients(model, x, y, sample_weight)
+    if repeats > 1:
+        once = x, y, sample_weight
+        x, y, sample_weight = (map_parts(lambda part: tf.repeat(part, repeats, axis=0), data) for data in once)
+        check_repeatable(model, once, (x, y, sample_weight), repeats)
+    mean, standard_error = sample_moments(model, x, y, sample_weight, num_estimates, jit_compile)
+    names = [*(variable.path for variable in model.model_variables), LOSS]
+    exact = [*gradients, np.array(loss)]
     return BiasReport(names, exact, mean, standard_error, num_estimates, false_alarm, power)
-
-
-def exact_gradients(model: StochasticTraining, x: Any, y: Any = None) -> list[np.ndarray]:
-    """Gradient of the exact expected objective, for each of `model.model_variables`, by enumeration of all states.
-
-    The states are stacked on the batch axis: one evaluation of the objective at `states * batch` rows. The expectation
-    is that of the estimator's own objective, which for a multi-sample bound is not the mean of f.
-    """
-    with HardSampler(step=0, training=False) as trace, refusing_coupled("Enumeration"):
-        f, _ = model.objective(x, y)
-    tables, batch = state_tables(trace), f.shape[0]
-    number = tf.range(math.prod(table.shape[0] for table in tables))
-    variables = [variable.value for variable in model.model_variables]
-
-    def stack(data: Any) -> Any:
-        return keras.tree.map_structure(lambda part: tf.repeat(part[tf.newaxis], number.shape[0], axis=0), data)
-
-    def flat(data: Any) -> Any:
-        return keras.tree.map_structure(lambda part: tf.reshape(part, [-1, *part.shape[2:]]), stack(data))
-
-    with tf.GradientTape() as tape:
-        with ForcedSampler(joint_state(tables, tf.repeat(number, batch))) as forced:
-            f, _ = model.objective(flat(x), None if y is None else flat(y))
-        f, log_p = (tf.reshape(tf.cast(part, tf.float32), [-1, batch]) for part in (f, forced.log_prob))
-        value = tf.reduce_mean(model.estimator.exact_target(f, log_p))
-    gradients = tape.gradient(value, variables, unconnected_gradients="zero")
-    return [np.asarray(g, np.float64) for g in gradients]
-
-
-def _repeat_rows(data: Any, repeats: int) -> Any:
-    return keras.tree.map_structure(lambda part: tf.repeat(tf.convert_to_tensor(part), repeats, axis=0), data)

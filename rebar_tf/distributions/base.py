@@ -9,6 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 
+def real_logits(logits: tf.Tensor, expected: str) -> tf.Tensor:
+    """Logits as float32; ValueError for any but real numbers, or if there are no units."""
+    real = logits.dtype.is_floating or logits.dtype.is_integer or logits.dtype.is_bool
+    if not real or 0 in tuple(logits.shape[1:]):
+        raise ValueError(
+            f"`logits` must be real numbers of shape {expected}, of one unit or more. "
+            f"Received: logits.shape={logits.shape}, logits.dtype={logits.dtype.name}"
+        )
+    return tf.cast(logits, tf.float32)
+
+
 class Distribution(abc.ABC):
     """Independent discrete units with the given logits.
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.distributions.base import Distribution
-from rebar_tf.distributions.math import log_expm1, logaddexp, logit, open_interval, sum_softplus, sum_units
+from rebar_tf.distributions.base import Distribution, real_logits
+from rebar_tf.distributions.math import keep_nan, log_expm1, logaddexp, logit, open_interval, sum_softplus, sum_units
 from rebar_tf.distributions.relaxation import relaxed_logits
 
 
@@ -33,7 +33,7 @@ class Bernoulli(Distribution):
         """Logits as float32; ValueError unless they are `[batch, units]` or `[batch, ..., units]`."""
         if logits.shape.rank is None or logits.shape.rank < 2:
             raise ValueError(f"`logits` must have shape [batch, units]. Received: logits.shape={logits.shape}")
-        return tf.cast(logits, tf.float32)
+        return real_logits(logits, "[batch, units]")
 
     def reparameterize(self, u: tf.Tensor) -> tf.Tensor:
         """`z = g(u, theta) = l + log u - log(1 - u)`."""
@@ -41,8 +41,8 @@ class Bernoulli(Distribution):
 
     @staticmethod
     def threshold(z: tf.Tensor) -> tf.Tensor:
-        """`b = H(z) = 1[z > 0]`."""
-        return tf.cast(z > 0.0, tf.float32)
+        """`b = H(z) = 1[z > 0]`; NaN for NaN."""
+        return keep_nan(tf.cast(z > 0.0, tf.float32), z)
 
     def conditional(self, v: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """`z~ = g~(v, b, theta)`, which has the law of `z` given `b` (appendix C)."""

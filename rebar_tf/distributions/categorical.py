@@ -7,8 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.distributions.base import Distribution
-from rebar_tf.distributions.math import logaddexp, open_interval, sum_units
+from rebar_tf.distributions.base import Distribution, real_logits
+from rebar_tf.distributions.math import keep_nan, logaddexp, open_interval, sum_units
 from rebar_tf.distributions.relaxation import relaxed_logits
 
 
@@ -36,7 +36,7 @@ class Categorical(Distribution):
                 "`logits` must have shape [batch, classes] or [batch, variables, classes] with at least 2 classes. "
                 f"Received: logits.shape={logits.shape}"
             )
-        return tf.cast(logits, tf.float32)
+        return real_logits(logits, "[batch, ..., classes]")
 
     def reparameterize(self, u: tf.Tensor) -> tf.Tensor:
         """`z_i = log p_i - log(-log u_i)` (eq. 6)."""
@@ -44,8 +44,8 @@ class Categorical(Distribution):
 
     @staticmethod
     def threshold(z: tf.Tensor) -> tf.Tensor:
-        """`b = H(z)`: one-hot of the largest entry."""
-        return tf.one_hot(tf.argmax(z, axis=-1), z.shape[-1], dtype=tf.float32)
+        """`b = H(z)`: one-hot of the largest entry; NaN where z is NaN."""
+        return keep_nan(tf.one_hot(tf.argmax(z, axis=-1), z.shape[-1], dtype=tf.float32), z)
 
     def conditional(self, v: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """`z~ = g~(v, b, p)`: the drawn class a Gumbel at 0, the others Gumbels truncated at it (appendix C)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -27,6 +26,14 @@ def log_expm1(a: tf.Tensor) -> tf.Tensor:
 def open_interval(v: tf.Tensor) -> tf.Tensor:
     """Rounding may put a uniform number on 0 or 1, where its logarithms are infinite: move it just inside."""
     return tf.clip_by_value(v, _SMALLEST, _BELOW_ONE)
+
+
+def keep_nan(sample: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+    """The sample, with NaN where z is NaN: no comparison holds there, which would pass for an ordinary 0.
+
+    Loss and gradient then are NaN, as in any network, and `keras.callbacks.TerminateOnNaN` sees it.
+    """
+    return tf.where(tf.math.is_nan(z), tf.stop_gradient(z), sample)
 
 
 def logaddexp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -57,7 +64,8 @@ def _flat_units(values: tf.Tensor) -> tf.Tensor:
     """`[batch, ...] -> [batch, units]`."""
     if values.shape.rank == 2:
         return values
-    return tf.reshape(values, [tf.shape(values)[0], math.prod(values.shape[1:])])
+    units = values.shape[1:].num_elements()  # None for sequences of unknown length
+    return tf.reshape(values, [tf.shape(values)[0], -1 if units is None else units])
 
 
 def _fold_halves(values: tf.Tensor, combine: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
@@ -67,7 +75,7 @@ def _fold_halves(values: tf.Tensor, combine: Callable[[tf.Tensor, tf.Tensor], tf
     """
     for _ in range(4):
         units = values.shape[1]
-        if units % 2:
+        if units is None or units % 2:
             break
         values = combine(values[:, : units // 2], values[:, units // 2 :])
     return values

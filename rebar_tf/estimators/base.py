@@ -75,6 +75,7 @@ class ControlSpec:
         variable_shapes: of the model's trainable variables, in their order.
         layer_shapes: of one example's sample, for each stochastic layer, in their order.
         families: of the stochastic layers' distributions.
+        layer_names: of the stochastic layers, for errors.
         context_size: length of the baseline's input; None for no baseline.
         seed: integer for initial weights; None draws one.
     """
@@ -82,6 +83,7 @@ class ControlSpec:
     variable_shapes: tuple[tuple[int, ...], ...]
     layer_shapes: tuple[tuple[int | None, ...], ...]
     families: tuple[type[Distribution], ...]
+    layer_names: tuple[str, ...]
     context_size: int | None = None
     seed: int | None = None
 

@@ -58,9 +58,15 @@ class ControlNetwork(keras.layers.Layer):
 
 
 def build_networks(spec: ControlSpec, name: str) -> list[ControlNetwork]:
-    """One `ControlNetwork` for each stochastic layer."""
+    """One `ControlNetwork` for each stochastic layer; ValueError for a layer whose number of units is not fixed."""
     networks = []
-    for i, shape in enumerate(spec.layer_shapes):
+    for i, (shape, layer) in enumerate(zip(spec.layer_shapes, spec.layer_names, strict=True)):
+        if None in shape:
+            raise ValueError(
+                "A learned control variate is a network over the units of a layer, whose number must be fixed. Give "
+                "the sequences one length, or use rebar, or rloo for an objective without derivative. Received: layer "
+                f"{layer!r} with samples of shape {(None, *shape)}"
+            )
         network = ControlNetwork(seed=None if spec.seed is None else spec.seed + 10 + i, name=f"{name}_{i}")
         network.build((None, *shape))
         networks.append(network)

@@ -59,9 +59,16 @@ def state_tables(trace: HardSampler) -> list[tf.Tensor]:
     """For each site of a trace all joint samples of its units, `[states, ...]`.
 
     Raises:
-        ValueError: if all sites together have more than 4,096 states.
+        ValueError: if all sites together have more than 4,096 states, or one has a number of units that is not fixed.
     """
     shapes = [tuple(site.logits.shape[1:]) for site in trace]
+    for site, shape in zip(trace, shapes, strict=True):
+        if None in shape:
+            raise ValueError(
+                "Enumeration takes layers with a fixed number of units. Give the sequences one length, or use rloo or "
+                f"another estimator that samples. Received: layer {site.source.name!r} with logits of shape "
+                f"{(None, *shape)}"
+            )
     sizes = [site.distribution.num_states(shape) for site, shape in zip(trace, shapes, strict=True)]
     if math.prod(sizes) > MAX_STATES:
         raise ValueError(

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators.base import Estimate, Estimator, Objective, derivatives
-from rebar_tf.sampling import HardSampler, Site
+from rebar_tf.sampling import HardSampler, Site, check_same_number
 from rebar_tf.validation import is_integer
 
 _FIRST_STREAM = 16  # beyond the streams that evaluation and bounds draw from
@@ -48,6 +48,8 @@ class MultiSampleEstimator(Estimator):
             sites with `df/db`, `[K, batch, ...]`, constant: zero for a layer that f sees by way of later ones only.
         """
         traces, f = self.hard_passes(objective, step)
+        for trace in traces[1:]:
+            check_same_number(traces[0], len(trace))
         by_pass = [derivatives(trace, f_k, allow_unseen=True) for trace, f_k in zip(traces, f, strict=True)]
         slopes = [tf.stop_gradient(tf.stack(of_layer)) for of_layer in zip(*by_pass, strict=True)]
         mean = tf.reduce_mean(tf.stack(f), axis=0)

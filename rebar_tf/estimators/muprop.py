@@ -8,7 +8,7 @@ from rebar_tf.distributions.math import per_unit, sum_units
 from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, derivatives, evaluate
 from rebar_tf.estimators.baseline import predict
 from rebar_tf.estimators.registry import register
-from rebar_tf.sampling import MeanSampler
+from rebar_tf.sampling import MeanSampler, check_same_number
 
 
 @register
@@ -80,6 +80,7 @@ class MuProp(SimpleMuProp):
         trace, f = self.hard_pass(objective, step)
         with MeanSampler() as mean_field:
             f_mean = evaluate(objective)
+        check_same_number(trace, len(mean_field.outputs))
         slopes = derivatives(mean_field, f_mean)
         baseline = predict(self.baseline, context)
         mean_scales = 2.0 * tf.sigmoid(self.raw_mean_scale.value)

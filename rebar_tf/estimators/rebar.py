@@ -15,6 +15,9 @@ from rebar_tf.estimators.temperature import Temperature
 from rebar_tf.sampling import HardSampler, Site
 from rebar_tf.validation import is_integer
 
+# Types of operations. Keras's recurrent layers call a function that loops.
+LOOPS = ("While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall")
+
 # Of a group of layers: `f_r`, the relaxed samples y, and `df_r/dy`.
 RelaxedObjective = tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]
 
@@ -207,8 +210,12 @@ def linear_in(scalar: tf.Variable, tape: tf.GradientTape, tensors: list[tf.Tenso
 
     Forward mode is reverse mode differentiated by its cotangents, in which it is linear. Its products need no gradient
     of the model, so that they run beside those that compute it. An operation may lack the derivative that this takes,
-    as `tf.concat` does under XLA: then the tensors stay as they are, to be differentiated in reverse mode.
+    as `tf.concat` does under XLA: then the tensors stay as they are, to be differentiated in reverse mode. So they do
+    in a graph with a loop, such as a recurrent layer's: this is one derivative more than reverse mode takes, and each
+    derivative of a loop is several times as large as the one before.
     """
+    if has_loop(tensors):
+        return tensors
     with tf.GradientTape(watch_accessed_variables=False) as linear_tape:
         cotangents = [tf.zeros_like(tensor) for tensor in tensors]
         linear_tape.watch(cotangents)
@@ -222,3 +229,10 @@ def linear_in(scalar: tf.Variable, tape: tf.GradientTape, tensors: list[tf.Tenso
         tf.stop_gradient(tensor) + tf.stop_gradient(tangent) * step
         for tensor, tangent in zip(tensors, tangents, strict=True)
     ]
+
+
+def has_loop(tensors: list[tf.Tensor]) -> bool:
+    """Whether the graph of the tensors has a symbolic loop, or calls a function, which may have one."""
+    if tf.executing_eagerly():
+        return False
+    return any(operation.type in LOOPS for operation in tensors[0].graph.get_operations())

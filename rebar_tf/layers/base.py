@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from rebar_tf import estimators, sampling
 from rebar_tf.distributions import Distribution
-from rebar_tf.validation import is_fraction
+from rebar_tf.validation import is_fraction, is_integer
 
 INFERENCE_MODES = ("sample", "mode", "mean")
 
@@ -68,6 +69,8 @@ class StochasticLayer(keras.layers.Layer):
             )
         if not is_fraction(unimix):
             raise ValueError(f"`unimix` must be a number in [0, 1). Received: unimix={unimix!r}")
+        if seed is not None and not is_integer(seed, least=-math.inf):
+            raise ValueError(f"`seed` must be an integer, or None to draw one. Received: seed={seed!r}")
         self.inference = inference
         self.seed = random.randint(0, 2**31 - 1) if seed is None else int(seed)
         self.unimix = float(unimix)
@@ -90,7 +93,7 @@ class StochasticLayer(keras.layers.Layer):
         batched = (None, *input_shape) if self.shared else tuple(input_shape)
         self.sample_shape = self.split_shape(batched)[1:]
         if self.local is not None:
-            self.local.build_control(estimators.ControlSpec((), (self.sample_shape,), (self.family,)))
+            self.local.build_control(estimators.ControlSpec((), (self.sample_shape,), (self.family,), (self.name,)))
 
     def make_estimator(self) -> estimators.Estimator:
         """A new estimator of the layer's kind and configuration."""
@@ -132,6 +135,7 @@ class StochasticLayer(keras.layers.Layer):
             return distribution.mean()
         if not training and self.inference == "mode":
             return distribution.mode()
+        sampling.check_no_vectorized_map(self.name)
         shape = sampling.static_or_dynamic_shape(distribution.logits)
         noise = sampling.uniform(shape, self.draws.assign_add(1), self.seed, self.index)
         if self.local is not None:

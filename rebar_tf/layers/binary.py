@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -60,10 +61,7 @@ class StochasticBinary(StochasticLayer):
         **kwargs: Any,
     ):
         super().__init__(estimator, inference, seed, **kwargs)
-        low, high = (float(value) for value in values)
-        if low == high:
-            raise ValueError(f"`values` must be two different numbers. Received: values={values!r}")
-        self.values = (low, high)
+        self.values = two_numbers(values)
 
     def encode(self, sample: tf.Tensor) -> tf.Tensor:
         low, high = self.values
@@ -71,3 +69,14 @@ class StochasticBinary(StochasticLayer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "values": self.values}
+
+
+def two_numbers(values: Any) -> tuple[float, float]:
+    """The two values as floats; ValueError unless they are finite and differ."""
+    try:
+        low, high = map(float, values)
+    except (TypeError, ValueError, OverflowError):
+        low = high = 0.0
+    if low == high or not math.isfinite(high - low):
+        raise ValueError(f"`values` must be two different numbers. Received: values={values!r}")
+    return low, high

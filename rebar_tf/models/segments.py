@@ -58,7 +58,8 @@ def segment(name: str, inputs: int, outputs: int, tanh_units: list[int], seeds: 
 
 def add_data(model: keras.Model, name: str, values: np.ndarray) -> keras.Variable:
     """A weight that holds data and is not trained: it is saved and loaded with the model."""
-    weight = model.add_weight(shape=values.shape, initializer="zeros", trainable=False, autocast=False, name=name)
+    options = dict(initializer="zeros", trainable=False, autocast=False, dtype="float32")  # under any policy
+    weight = model.add_weight(shape=values.shape, name=name, **options)
     weight.assign(values)
     return weight
 

@@ -134,7 +134,7 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
         log_p = Bernoulli(visible).log_prob(x)
         for i in range(1, self.num_layers):
             log_p += Bernoulli(tf.cast(self.generator[i](samples[i]), tf.float32)).log_prob(_zero_one(samples[i - 1]))
-        log_p += Bernoulli(self.prior_logits.value[tf.newaxis]).log_prob(_zero_one(samples[-1]))
+        log_p += Bernoulli(tf.cast(self.prior_logits.value, tf.float32)[tf.newaxis]).log_prob(_zero_one(samples[-1]))
         return log_q - log_p, visible
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:

@@ -8,12 +8,20 @@ Every random number is a function of `(seed of the layer, place of the layer in 
 drawn from hidden state, so a pass can be repeated, resumed and compiled.
 """
 
-from rebar_tf.sampling.context import NoDerivativeError, Sampler, Source, active, current, static_or_dynamic_shape
+from rebar_tf.sampling.context import (
+    NoDerivativeError,
+    Sampler,
+    Source,
+    active,
+    check_no_vectorized_map,
+    current,
+    static_or_dynamic_shape,
+)
 from rebar_tf.sampling.deterministic import ForcedSampler, MeanSampler
 from rebar_tf.sampling.hard import HardSampler, Site
 from rebar_tf.sampling.loss_scale import loss_scale, scaled_gradients, scaled_losses
 from rebar_tf.sampling.noise import uniform
-from rebar_tf.sampling.replay import AntitheticSampler, RelaxedSampler, ReplaySampler
+from rebar_tf.sampling.replay import AntitheticSampler, RelaxedSampler, ReplaySampler, check_same_number
 
 __all__ = [
     "AntitheticSampler",
@@ -27,6 +35,8 @@ __all__ = [
     "Site",
     "Source",
     "active",
+    "check_no_vectorized_map",
+    "check_same_number",
     "current",
     "loss_scale",
     "scaled_gradients",

@@ -37,6 +37,16 @@ def static_or_dynamic_shape(tensor: tf.Tensor) -> tf.TensorShape | tf.Tensor:
     return tensor.shape if tensor.shape.is_fully_defined() else tf.shape(tensor)
 
 
+def check_no_vectorized_map(name: str) -> None:
+    """ValueError inside of `tf.vectorized_map`, which traces one turn for all: they would have the same noise."""
+    if any(scope.startswith("loop_body") for scope in tf.get_current_name_scope().split("/")):  # its only trace
+        raise ValueError(
+            f"Layer {name!r} is called inside of `tf.vectorized_map`, where it would draw the same noise in every "
+            "turn. `TimeDistributed` does so for sequences of unknown length: call the layer on the whole sequence, "
+            "`[batch, steps, units]`."
+        )
+
+
 class NoDerivativeError(ValueError):
     """The objective has no derivative with respect to a sample."""
 
@@ -80,8 +90,10 @@ class Sampler:
         local_outputs: what those got.
         calls: how many samples were given out: the place of the next one in the pass.
         families: the names of their distributions.
+        graph: in which it was entered; the same object throughout in eager mode.
     """
 
+    graph: tf.Graph
     leaves_local = True  # whether layers with a local estimator sample by it
 
     def __init__(self) -> None:
@@ -95,6 +107,7 @@ class Sampler:
         if not hasattr(_active, "stack"):
             _active.stack = []
         _active.stack.append(self)
+        self.graph = tf.compat.v1.get_default_graph()
         self._tape.__enter__()
         return self
 
@@ -111,7 +124,18 @@ class Sampler:
 
         Returns:
             Like the logits: in {0, 1} or one-hot, or relaxed.
+
+        Raises:
+            ValueError: inside of a loop, a branch or a function, whose tensors are not to be had outside of it, and
+                which would draw the same noise in every turn.
         """
+        check_no_vectorized_map(source.name)
+        if tf.compat.v1.get_default_graph() is not self.graph:
+            raise ValueError(
+                f"Layer {source.name!r} is called inside of a symbolic loop, a branch or a function of TensorFlow, "
+                "where an estimator cannot follow its samples. Build the recurrent layer around it with `unroll=True`, "
+                "or call the layer on the whole sequence, `[batch, steps, units]`."
+            )
         if self.leaves_local and source.local is not None:
             outputs, output = self.local_outputs, self.draw_local(distribution, source, source.local)
         else:

@@ -29,7 +29,7 @@ class ForcedSampler(Sampler):
         step: integer scalar from which layers with a local estimator draw; None to give them samples, too.
 
     Attributes:
-        log_prob: `[batch]`, `log p(b_1:n)` of the samples given so far.
+        log_probs: `log p` of each sample given so far, `[rows]`.
     """
 
     def __init__(self, samples: Callable[[int, tf.Tensor], tf.Tensor], step: tf.Tensor | int | None = None):
@@ -37,11 +37,16 @@ class ForcedSampler(Sampler):
         self.samples = samples
         self.step = 0 if step is None else step
         self.leaves_local = step is not None
-        self.log_prob: tf.Tensor | float = 0.0
+        self.log_probs: list[tf.Tensor] = []
+
+    @property
+    def log_prob(self) -> tf.Tensor:
+        """`[batch]`, `log p(b_1:n)` of all samples given so far."""
+        return sum(self.log_probs)
 
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
         sample = self.samples(len(self.outputs), distribution.logits)
-        self.log_prob += distribution.log_prob(sample)
+        self.log_probs.append(distribution.log_prob(sample))
         return sample
 
     def draw_local(self, distribution: Distribution, source: Source, local: LocalSample) -> tf.Tensor:

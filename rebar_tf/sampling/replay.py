@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -19,7 +20,8 @@ class ReplaySampler(Sampler):
         first: index of the first site that differs.
 
     Raises:
-        ValueError: within a pass that does not run the layers of the trace in their order.
+        ValueError: within a pass that does not run the layers of the trace in their order, or at its end if it ran
+            fewer.
     """
 
     def __init__(self, trace: HardSampler, first: int = 0):
@@ -29,13 +31,15 @@ class ReplaySampler(Sampler):
 
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
         if len(self.outputs) >= len(self.trace):
-            raise ValueError(
-                f"The objective sampled more stochastic layers than in its hard pass ({len(self.trace)}); it must run "
-                "the same layers in every pass."
-            )
+            check_same_number(self.trace, len(self.outputs) + 1)
         site = self.trace.sites[len(self.outputs)]
         check_same(site, distribution, source)
         return site.sample if site.index < self.first else self.redraw(site, distribution)
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        if exception[0] is None:
+            check_same_number(self.trace, len(self.outputs))
 
     def redraw(self, site: Site, distribution: Distribution) -> tf.Tensor:
         """The sample of a site from `first` on, from the distribution that it has in this pass."""
@@ -47,6 +51,15 @@ class ReplaySampler(Sampler):
     def _noise(self, distribution: Distribution, source: Source) -> tf.Tensor:
         """What a layer with a local estimator saw in the hard pass at this place."""
         return noise_of(distribution, source, self.trace.step, self.calls, self.trace.stream)
+
+
+def check_same_number(trace: HardSampler, number: int) -> None:
+    """ValueError unless a pass sampled as often as the hard one."""
+    if number != len(trace):
+        raise ValueError(
+            "The objective must run the same stochastic layers in every pass. Its hard pass took samples "
+            f"{len(trace)} times. Received: another pass that takes {number}"
+        )
 
 
 def check_same(site: Site, distribution: Distribution, source: Source) -> None:

@@ -132,6 +132,9 @@ def combine(
         return Gradient.whole(tf.add_n(values)) if values else None
 
     found = [combined(*of_variable) for of_variable in zip(variables, etas, plain, variate, strict=True)]
+    for variable, gradient in zip(variables, found, strict=True):
+        if gradient is not None:
+            gradient.value.set_shape(variable.shape)  # which is lost where it comes out of a loop
     return found if estimate.variate else after_all_passes(found, estimate.plain)
 
 

@@ -29,7 +29,7 @@ class PerExampleLoss:
         self.loss = loss
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
-        loss, batch = self.loss, batch_size(y_pred)
+        loss, batch, given = self.loss, batch_size(y_pred), (y_true, y_pred, sample_weight)
         in_mask = keras.src.backend.get_keras_mask(y_pred)
         y_true, y_pred = (
             keras.tree.map_structure(lambda part: keras.ops.convert_to_tensor(part, dtype=loss.dtype), tree)
@@ -41,6 +41,8 @@ class PerExampleLoss:
         values = keras.ops.convert_to_tensor(values, dtype=loss.dtype)
         if values.shape.rank == 0:
             return coupled(values, batch)
+        if pairs_examples(y_true, y_pred, values):
+            return coupled(loss(*given), batch)
         weights = keras_loss.apply_mask(
             None if sample_weight is None else keras.ops.convert_to_tensor(sample_weight, dtype=values.dtype),
             None if mask is None else keras.ops.convert_to_tensor(mask, dtype=values.dtype),
@@ -59,6 +61,16 @@ class PerExampleLoss:
         else:
             divisor = tf.cast(tf.size(values), values.dtype)
         return keras_loss.scale_loss_for_distribution(rows * tf.math.divide_no_nan(sums, divisor))
+
+
+def pairs_examples(y_true: Any, y_pred: Any, values: tf.Tensor) -> bool:
+    """Whether the targets have axes that the outputs lack, and the values too.
+
+    Then the outputs were broadcast over the targets, and each example met the targets of all others.
+    """
+    if not (tf.is_tensor(y_true) and tf.is_tensor(y_pred)):
+        return False
+    return y_true.shape.rank > y_pred.shape.rank <= values.shape.rank
 
 
 def per_example(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
@@ -104,14 +116,15 @@ def noting_coupled() -> Iterator[list[tf.Tensor]]:
 
 
 @contextlib.contextmanager
-def refusing_coupled(what: str) -> Iterator[None]:
+def refusing_coupled(what: str, remedy: str = "") -> Iterator[None]:
     """ValueError at the end of the block if a scalar in it mixed the examples, which `what` takes one by one."""
     with noting_coupled() as mixed:
         yield
     if mixed:
         raise ValueError(
             f"{what} takes the examples of a batch one by one, and the objective mixes them: by batch normalisation "
-            "after a stochastic layer, a loss added there, a loss that returns a scalar, or `compute_loss`."
+            "after a stochastic layer, a loss added there, a loss that returns a scalar, units that the batch shares, "
+            f"or `compute_loss`.{remedy}"
         )
 
 

@@ -1,7 +1,4 @@
-"""Training of models with stochastic layers: the variables, the estimator, and Keras's `fit` around them.
-
-One class of 250 lines, of which a third is documentation: it is what Keras calls for a model, in one place.
-"""
+"""Training of models with stochastic layers: the estimator, and Keras's `fit` around it."""
 
 from __future__ import annotations
 
@@ -12,19 +9,18 @@ import numpy as np
 import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
-from rebar_tf.estimators import ControlSpec, LocalEstimator, serving
-from rebar_tf.layers import StochasticLayer
+from rebar_tf.estimators import ControlSpec, serving
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
-from rebar_tf.training.logs import TrainingLogs
 from rebar_tf.training.metrics import LogGradientVariance, run_if
 from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
+from rebar_tf.training.variables import ModelVariables, without
 
 _EVALUATION_STREAM = 1  # evaluation draws other numbers than training, which draws from stream 0
 
 
-class StochasticTraining(TrainingLogs):
+class StochasticTraining(ModelVariables):
     """Gives a Keras model the training of its stochastic layers: derive from this and from `keras.Model`.
 
     The estimator is the one that the model's stochastic layers name; it lives at `model.estimator`, and its trainable
@@ -49,87 +45,6 @@ class StochasticTraining(TrainingLogs):
         """`[batch, size]` float32, what input-dependent baselines see: the inputs, flattened."""
         flat = [tf.reshape(tf.cast(part, tf.float32), [tf.shape(part)[0], -1]) for part in keras.tree.flatten(x)]
         return tf.concat(flat, axis=-1) if len(flat) > 1 else flat[0]
-
-    @property
-    def stochastic_layers(self) -> list[StochasticLayer]:
-        """The model's stochastic layers, those of nested models and layers included."""
-        return [layer for layer in self._flatten_layers() if isinstance(layer, StochasticLayer)]
-
-    @property
-    def all_model_variables(self) -> list[keras.Variable]:
-        """All weights that were created to be trained, but for control variables; also those frozen since.
-
-        Scales and moments exist for each of them, in this order, so that a layer can be frozen and thawed. The control
-        variables of nested models are not among them: this model's estimator takes the place of theirs.
-        """
-        models = [layer for layer in self._flatten_layers() if isinstance(layer, StochasticTraining)]
-        owned = [m.estimator for m in models if m is self or not isinstance(m.estimator, LocalEstimator)]
-        control = [layer for estimator in owned if estimator is not None for layer in estimator._flatten_layers()]
-        layers = without(self._flatten_layers(), control)
-        return without([variable for layer in layers for variable in layer._trainable_variables], [])
-
-    @property
-    def model_variables(self) -> list[keras.Variable]:
-        """The variables that the objective is minimised over: all that are trained but for the control variables."""
-        return [variable for variable in self.all_model_variables if variable.trainable]
-
-    @property
-    def control_variables(self) -> list[keras.Variable]:
-        """The estimator's trainable variables: temperature, control-variate scales, baseline."""
-        return self.estimator.trainable_variables if self.estimator is not None else []
-
-    @property
-    def trainable_variables(self) -> list[keras.Variable]:
-        """The model variables, followed by the control variables."""
-        return [*self.model_variables, *self.control_variables]
-
-    @property
-    def trainable_weights(self) -> list[keras.Variable]:
-        """The trainable variables, in the same order: Keras assigns an optimizer's averages by position."""
-        return self.trainable_variables
-
-    @property
-    def state_variables(self) -> list[keras.Variable]:
-        """What a pass may update: moving statistics, the state of random generators."""
-        return without(self.non_trainable_variables, [] if self.estimator is None else self.estimator.variables)
-
-    @property
-    def etas(self) -> dict[str, tf.Tensor]:
-        """The control variate's scale of each variable that is trained, by its path; see `Scale`."""
-        paths = [variable.path for variable in self.model_variables]
-        return dict(zip(paths, self.variable_etas(), strict=True))
-
-    @property
-    def temperatures(self) -> dict[str, tf.Tensor]:
-        """Lambda of each stochastic layer that has one, by the layer's name."""
-        owners = [(layer, layer.local or self.estimator) for layer in self.stochastic_layers]
-        found = [(layer, getattr(owner, "temperature", None)) for layer, owner in owners]
-        return {
-            layer.name: temperature.of_layer(0 if layer.local else layer.index)
-            for layer, temperature in found
-            if temperature is not None
-        }
-
-    @property
-    def temperature(self) -> tf.Tensor:
-        """Lambda, float32 scalar, of a model whose stochastic layers all have the same.
-
-        Raises:
-            ValueError: where they have none, or several.
-        """
-        values = {float(value) for value in self.temperatures.values()}
-        if len(values) != 1:
-            raise ValueError(f"Model {self.name!r} has not one temperature, but those of `temperatures`: {values}")
-        return tf.constant(values.pop())
-
-    def variable_etas(self) -> list[tf.Tensor]:
-        """The scale of the control variate of each of the `model_variables`.
-
-        Raises:
-            NotImplementedError: for an estimator without a control variate that is scaled.
-        """
-        scaled = zip(self.all_model_variables, self.estimator.etas(), strict=True)
-        return [eta for variable, eta in scaled if variable.trainable]
 
     def build_estimator(self, context_size: int | None, seed: int | None = None) -> None:
         """Creates the estimator that the stochastic layers name, with its variables; all state exists from then on.
@@ -162,6 +77,7 @@ class StochasticTraining(TrainingLogs):
                 variable_shapes=tuple(tuple(variable.shape) for variable in variables),
                 layer_shapes=tuple(layer.sample_shape for layer in scored),
                 families=tuple(layer.family for layer in scored),
+                layer_names=tuple(layer.name for layer in scored),
                 context_size=context_size,
                 seed=seed,
             )
@@ -278,6 +194,7 @@ class StochasticTraining(TrainingLogs):
             if self.has_own_objective:
                 objective = BatchObjective(self, x, y, sample_weight)
                 loss = batch_mean(objective()) + add_losses([*objective.direct_losses, *self.regularization_losses])
+                loss = objective.keras_loss() if objective.is_coupled else loss
                 y_pred = objective.y_pred
             else:
                 y_pred = self(x, training=False)
@@ -290,13 +207,3 @@ class StochasticTraining(TrainingLogs):
     def bound(self, x: Any, y: Any = None, num_samples: int = 100, seed: int = 0) -> np.ndarray:
         """`[examples]` multi-sample bound in nats; see `rebar_tf.training.multi_sample_bound`."""
         return multi_sample_bound(self, x, y, num_samples, seed)
-
-
-def without(items: list[Any], others: list[Any]) -> list[Any]:
-    """The items, each once, that are none of the others. Variables and layers are told apart by what they are."""
-    chosen, seen = [], {id(other) for other in others}
-    for item in items:
-        if id(item) not in seen:
-            chosen.append(item)
-            seen.add(id(item))
-    return chosen

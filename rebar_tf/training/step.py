@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from rebar_tf.estimators import Estimate, Estimator
 from rebar_tf.sampling import scaled_losses
 from rebar_tf.training.factored_dense import record_products
 from rebar_tf.training.gradients import MaybeTensor, add_gradients, combine, mean_square_gradient
+from rebar_tf.training.keras_loss import refusing_coupled
 from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 
 if TYPE_CHECKING:
@@ -80,9 +82,8 @@ def estimate_gradients(
         control_tape.watch(control)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
-            with record_products(tape) as products:
+            with record_products(tape) as products, served(estimator):
                 estimate = estimator.estimate(objective, step, model.baseline_context(objective.x, objective.y))
-            check_served(estimator, objective)
             added_loss = add_losses([*objective.direct_losses, *model.regularization_losses])
             etas = model.variable_etas() if estimate.variate else [None] * len(variables)
             gradients = combine(tape, variables, etas, estimate, added_loss, products)
@@ -106,11 +107,8 @@ def all_finite(gradients: list[MaybeTensor]) -> tf.Tensor:
     return tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients if g is not None])
 
 
-def check_served(estimator: Estimator, objective: BatchObjective) -> None:
-    """ValueError for an estimator that takes examples one by one, and an objective that mixes them."""
-    if objective.is_coupled and not estimator.serves_coupled:
-        raise ValueError(
-            f"Estimator {estimator.estimator_name!r} takes the examples of a batch one by one, and the objective of "
-            f"model {objective.model.name!r} mixes them: by batch normalisation after a stochastic layer, a loss added "
-            "there, or a loss that returns a scalar. Use another one, such as rebar or rloo."
-        )
+def served(estimator: Estimator) -> contextlib.AbstractContextManager:
+    """A block that refuses an objective which mixes the examples, for an estimator that takes them one by one."""
+    if estimator.serves_coupled:
+        return contextlib.nullcontext()
+    return refusing_coupled(f"Estimator {estimator.estimator_name!r}", " Use another one, such as rebar or rloo.")

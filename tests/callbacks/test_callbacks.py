@@ -2,16 +2,22 @@
 
 import csv
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import time
 import types
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rebar_tf import callbacks
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def stub(step=0, **attributes):
@@ -104,15 +110,60 @@ def test_progress_line_leaves_out_what_there_is_not():
 def test_tensorboard_points_are_at_the_global_step(tmp_path):
     model = stub(1500)
     callback = attach(callbacks.TensorBoardScalars(tmp_path), model)
+    callback.on_train_begin()
     callback.on_epoch_end(0, {"loss": 200.0, "temperature": 0.5})
     model.optimizer.iterations = 2000
     callback.on_epoch_end(1, {"loss": 150.0, "temperature": 0.25})
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
     points = {
-        tag: [(event.step, float(np.frombuffer(event.tensor_proto.tensor_content, np.float32)[0])) for event in values]
+        tag: [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in values]
         for tag, values in ((tag, events.Tensors(tag)) for tag in events.Tags()["tensors"])
     }
     assert points == {"bound": [(1500, -200.0), (2000, -150.0)], "temperature": [(1500, 0.5), (2000, 0.25)]}
+
+
+def events(log_dir):
+    """(step, value) of each event of the curve `bound`, as it stands in the files, and as TensorBoard shows them."""
+    raw = EventAccumulator(str(log_dir), size_guidance={"tensors": 0}, purge_orphaned_data=False).Reload()
+    return [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in raw.Tensors("bound")]
+
+
+def train_to(log_dir, start, *steps):
+    """Writes reports at some steps, as one process would that goes on from the step `start`."""
+    model = stub(start)
+    callback = attach(callbacks.TensorBoardScalars(log_dir, every=5), model)
+    callback.on_train_begin()
+    for step in steps:
+        model.optimizer.iterations = step
+        callback.on_epoch_end(0, {"loss": float(step)})
+
+
+@pytest.mark.parametrize(("killed_after", "checkpoint"), [((5, 10, 15), 7), ((5, 10, 15), 10), ((5,), 0), ((5, 8), 8)])
+def test_a_resume_leaves_no_gap_and_no_doubled_point(tmp_path, killed_after, checkpoint):
+    train_to(tmp_path, 0, *killed_after)
+    train_to(tmp_path, checkpoint, *range(checkpoint // 5 * 5 + 5, 25, 5))
+    assert events(tmp_path) == [(step, -float(step)) for step in (5, 10, 15, 20)]
+
+
+def test_pictures_stay_when_scalars_are_removed(tmp_path):
+    with tf.summary.create_file_writer(str(tmp_path), filename_suffix=".pictures").as_default(step=8):
+        tf.summary.image("samples", np.zeros([1, 2, 2, 1], np.uint8))
+    train_to(tmp_path, 0, 5, 8)
+    train_to(tmp_path, 8, 10)
+    assert EventAccumulator(str(tmp_path)).Reload().Tensors("samples")
+    assert [step for step, _ in events(tmp_path)] == [5, 10]
+
+
+def test_a_damaged_event_file_is_named_and_read_up_to_the_damage(tmp_path, capsys):
+    train_to(tmp_path, 0, 5, 10, 15)
+    (path,) = tmp_path.iterdir()
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) * 3 // 4] ^= 1  # in the third of three points
+    path.write_bytes(whole)
+    train_to(tmp_path, 15, 20)
+    assert [step for step, _ in events(tmp_path)] == [5, 10, 20]
+    assert f"{path} is damaged" in capsys.readouterr().out
+    assert (tmp_path / path.name.replace("events.out.tfevents.", "damaged.")).read_bytes() == whole
 
 
 def write_curve(path, *steps):
@@ -160,65 +211,29 @@ def test_curve_goes_on_after_a_line_that_was_cut_off(tmp_path):
     assert callbacks.read_curve(path) == [{"step": 5, "bound": -5.0}, {"step": 10, "bound": -3.0}]
 
 
+@pytest.mark.parametrize(
+    ("line", "text"), [(0, b"stop,bound"), (0, b"\xff\x00,"), (2, b"10,-1o,,,,"), (2, b"10,-1"), (2, b'10,"-1,,,,')]
+)
+def test_a_damaged_line_of_a_curve_is_named(tmp_path, line, text):
+    path = tmp_path / "curve.csv"
+    write_curve(path, 5, 10, 15)
+    lines = path.read_bytes().splitlines()
+    lines[line] = text
+    path.write_bytes(b"\r\n".join(lines) + b"\r\n")
+    with pytest.raises(ValueError, match=rf"curve.csv: line {line + 1} is damaged; expected step,bound"):
+        callbacks.read_curve(path)
+
+
+def test_a_curve_that_was_removed_is_an_error(tmp_path):
+    callback = attach(callbacks.CurveCsv(tmp_path / "curve.csv"), stub(0))
+    callback.on_train_begin()
+    (tmp_path / "curve.csv").unlink()
+    with pytest.raises(FileNotFoundError):
+        callback.on_epoch_end(0, {"loss": 1.0})
+
+
 def test_there_is_no_curve_without_a_file(tmp_path):
     assert callbacks.read_curve(tmp_path / "curve.csv") == []
-
-
-class SavedText:
-    """A model whose file holds a text; `fails` stops it halfway."""
-
-    def __init__(self, text):
-        self.text, self.fails, self.saved = text, False, 0
-        self.optimizer = types.SimpleNamespace(iterations=0)
-
-    def save(self, path):
-        self.saved += 1
-        with open(path, "w") as file:
-            file.write(self.text[: len(self.text) // 2])
-            if self.fails:
-                raise OSError("No space left on device")
-            file.write(self.text[len(self.text) // 2 :])
-
-
-def test_checkpoint_replaces_the_old_one(tmp_path):
-    path = tmp_path / "checkpoint.keras"
-    attach(callbacks.Checkpoint(path), SavedText("old one")).save()
-    attach(callbacks.Checkpoint(path), SavedText("new one")).save()
-    assert path.read_text() == "new one"
-    assert os.listdir(tmp_path) == ["checkpoint.keras"]
-
-
-def test_a_checkpoint_that_fails_midway_keeps_the_old_one(tmp_path):
-    path, model = tmp_path / "checkpoint.keras", SavedText("old one")
-    callback = attach(callbacks.Checkpoint(path), model)
-    callback.save()
-    model.text, model.fails = "new one", True
-    with pytest.raises(OSError, match="No space"):
-        callback.save()
-    assert path.read_text() == "old one"
-    assert os.listdir(tmp_path) == ["checkpoint.keras"]
-
-
-def test_a_checkpoint_is_a_model_that_keras_loads(tmp_path):
-    path = tmp_path / "checkpoint.keras"
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    attach(callbacks.Checkpoint(path), model).save()
-    loaded = keras.models.load_model(path)
-    np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
-
-
-def test_checkpoints_are_minutes_apart_and_at_the_end(tmp_path, clock):
-    model = SavedText("model")
-    callback = attach(callbacks.Checkpoint(tmp_path / "checkpoint.keras", minutes=2.0), model)
-    callback.on_train_begin()
-    saved = []
-    for _ in range(5):
-        clock.seconds += 50.0
-        callback.on_train_batch_begin(0)
-        saved.append(model.saved)
-    assert saved == [0, 0, 1, 1, 1]
-    callback.on_train_end()
-    assert model.saved == 2
 
 
 @pytest.mark.parametrize(("step", "total"), [(7, 3.0), (10, 0.0)])
@@ -247,6 +262,18 @@ def test_a_signal_leaves_training_between_two_programs(signum):
         stop._received = None
     assert interrupted.value.signum == signum
     assert signal.getsignal(signum) is before
+
+
+def test_a_second_signal_ends_the_process_at_once(tmp_path):
+    script = (
+        "import os, signal, rebar_tf as rt\n"
+        "with rt.callbacks.StopOnSignal():\n"
+        "    for _ in range(2): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print('went on')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (143, "")
+    assert "stopped at once by a second signal" in done.stderr
 
 
 def run_block(error=None):

@@ -12,6 +12,7 @@ ESTIMATORS = ["rebar", "rloo", "disarm", "muprop", "relax"]
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 3)).astype(np.float32)
 Y = RNG.normal(size=(3, 2)).astype(np.float32)
+REPEATS = 16  # of the examples in a batch, where the loss is their mean
 
 
 def finish(inputs, outputs, **compiled):
@@ -33,14 +34,14 @@ def test_loss_weights(estimator):
     b = units(estimator, inputs)
     outputs = {"a": keras.layers.Dense(2, name="a")(b), "b": keras.layers.Dense(2, name="b")(b)}
     model = finish(inputs, outputs, loss={"a": "mse", "b": "mae"}, loss_weights={"a": 0.1, "b": 3.0})
-    assert_unbiased(model, X, {"a": Y, "b": -Y})
+    assert_unbiased(model, X, {"a": Y, "b": -Y}, repeats=REPEATS)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_batch_normalization_after_the_layer(estimator):
     inputs = keras.Input((3,))
     h = keras.layers.BatchNormalization()(units(estimator, inputs))
-    assert_unbiased(finish(inputs, keras.layers.Dense(2)(h)), X, Y, count=12000, power=0.5)
+    assert_unbiased(finish(inputs, keras.layers.Dense(2)(h)), X, Y, count=12000, power=0.1)
 
 
 class MeanActivity(keras.layers.Layer):
@@ -60,13 +61,13 @@ def test_added_losses_of_samples(estimator, how):
         outputs = keras.layers.Dense(2)(MeanActivity()(b))
     else:
         outputs = keras.layers.Dense(2, activity_regularizer=keras.regularizers.L2(0.5))(b)
-    assert_unbiased(finish(inputs, outputs), X, Y, count=12000, power=0.5)
+    assert_unbiased(finish(inputs, outputs), X, Y)
 
 
 def test_an_added_loss_as_the_only_one():
     inputs = keras.Input((3,))
     model = finish(inputs, MeanActivity()(units("rebar", inputs)), loss=None)
-    assert_unbiased(model, X, count=8000, power=0.5)
+    assert_unbiased(model, X)
 
 
 @pytest.mark.parametrize("estimator", ["rebar", "rloo"])
@@ -121,14 +122,15 @@ def test_reductions_and_sample_weights(estimator, reduction):
     inputs = keras.Input((3,))
     loss = keras.losses.MeanSquaredError(reduction=reduction)
     model = finish(inputs, keras.layers.Dense(2)(units(estimator, inputs)), loss=loss)
-    assert_unbiased(model, X, Y, np.array([0.5, 2.0, 1.0], np.float32))
+    repeats = 1 if reduction == "sum" else REPEATS
+    assert_unbiased(model, X, Y, np.array([0.5, 2.0, 1.0], np.float32), repeats=repeats)
 
 
 def test_integer_targets():
     inputs = keras.Input((3,))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model = finish(inputs, keras.layers.Dense(3)(units("rebar", inputs)), loss=loss)
-    assert_unbiased(model, X, np.array([0, 2, 1]), count=12000, power=0.5)
+    assert_unbiased(model, X, np.array([0, 2, 1]), count=50_000, power=0.2, repeats=200)
 
 
 def test_a_loss_that_returns_a_scalar():
@@ -137,7 +139,7 @@ def test_a_loss_that_returns_a_scalar():
 
     inputs = keras.Input((3,))
     model = finish(inputs, keras.layers.Dense(2)(units("rloo", inputs)), loss=worst)
-    assert_unbiased(model, X, Y, count=20000, power=0.6)
+    assert_unbiased(model, X, Y, count=8000, power=0.1)
 
 
 @pytest.mark.parametrize("estimator", ["rebar", "rloo"])
@@ -149,7 +151,7 @@ def test_an_overridden_compute_loss_is_what_is_minimised(estimator):
     inputs = keras.Input((3,))
     model = Own(inputs, keras.layers.Dense(2)(units(estimator, inputs)))
     model.compile(optimizer=rt.optimizers.Adam(1e-3), loss="mse")
-    assert_unbiased(model, X, Y, count=12000, power=0.6)
+    assert_unbiased(model, X, Y)
 
 
 @pytest.mark.parametrize("estimator", ["vimco", "exact"])
@@ -184,7 +186,7 @@ def test_rows_looked_up_in_an_embedding(estimator):
     inputs = keras.Input((2,), dtype="int32")
     rows = keras.layers.Flatten()(keras.layers.Embedding(4, 2)(inputs))
     model = finish(inputs, keras.layers.Dense(2)(units(estimator, rows)))
-    assert_unbiased(model, np.array([[0, 1], [3, 1], [2, 0]]), Y)
+    assert_unbiased(model, np.array([[0, 1], [3, 1], [2, 0]]), Y, repeats=REPEATS)
 
 
 @pytest.mark.parametrize("estimator", ["rebar", "rloo"])
@@ -195,14 +197,20 @@ def test_masked_steps_of_a_sequence(estimator):
     model = finish(inputs, keras.layers.Dense(1)(b))
     x = np.random.default_rng(2).normal(size=(2, 2, 3)).astype(np.float32)
     x[1, 1] = 0.0
-    assert_unbiased(model, x, x[..., :1])
+    assert_unbiased(model, x, x[..., :1], repeats=REPEATS)
 
 
-def test_bounds_and_enumeration_refuse_a_batch_that_is_mixed():
+def test_bounds_refuse_a_batch_that_is_mixed():
     """The value of a mixed example is that of the whole batch, and no bound of the example."""
     inputs = keras.Input((3,))
     model = finish(inputs, keras.layers.Dense(2)(keras.layers.BatchNormalization()(units("rebar", inputs))))
     with pytest.raises(ValueError, match="A multi-sample bound takes the examples of a batch one by one"):
         model.bound(X, Y, num_samples=2)
-    with pytest.raises(ValueError, match="Enumeration takes the examples of a batch one by one"):
-        rt.diagnostics.check_unbiased(model, X, Y, num_estimates=5)
+
+
+@pytest.mark.parametrize("estimator", ["rebar", "rloo"])
+def test_outputs_that_broadcast_over_the_targets_mix_the_examples(estimator):
+    """A target `[batch, 1, units]` for outputs `[batch, units]`: Keras compares each output with every target."""
+    inputs = keras.Input((3,))
+    model = finish(inputs, keras.layers.Dense(2)(units(estimator, inputs)))
+    assert_unbiased(model, X, Y[:, np.newaxis], count=12000, power=0.5)

@@ -71,24 +71,12 @@ SERVING_SHARED = [
 def test_gates_that_the_whole_batch_shares(estimator):
     model = randomized(gated(estimator))
     value, expected = exact_gates(model, X, Y)
-    count = 10_000
-
-    @tf.function
-    def run():
-        def add(i, loss, total, squares):
-            new_loss, gradients = model.estimate_gradients(X, Y)
-            (gradient,) = [
-                g for g, v in zip(gradients, model.trainable_variables, strict=True) if v.name == "gate_logits"
-            ]
-            return i + 1, loss + new_loss, total + gradient, squares + gradient**2
-
-        return tf.while_loop(lambda i, *_: i < count, add, [0, 0.0, tf.zeros([3]), tf.zeros([3])])[1:]
-
-    loss, total, squares = (np.float64(part) / count for part in run())
-    error = np.sqrt((squares - total**2) / (count - 1))
-    assert np.abs((total - expected) / error).max() < 5.0
-    assert 5.0 * error.max() < 0.5 * np.abs(expected).max()
-    assert loss == pytest.approx(value, rel=0.1)
+    report = rt.diagnostics.check_unbiased(model, X, Y, num_estimates=10_000, jit_compile=False)
+    place = [variable.name for variable in model.model_variables].index("gate_logits")
+    np.testing.assert_allclose(report.exact[place], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(report.exact[-1], value, rtol=1e-5)
+    assert report.unbiased, report
+    assert 5.0 * report.standard_error[place].max() < 0.5 * np.abs(expected).max()
 
 
 def test_shared_gates_are_saved_and_drawn_once_for_the_batch(tmp_path):
@@ -224,3 +212,32 @@ def test_a_schedule_needs_a_temperature_that_is_not_learned():
     model = randomized(rt.StochasticModel(inputs, rt.layers.StochasticBinary("rebar")(keras.layers.Dense(2)(inputs))))
     with pytest.raises(ValueError, match=r"has no temperature to set.*learn_temperature=False"):
         model.fit(X, Y, verbose=0, callbacks=[rt.callbacks.TemperatureScheduler(lambda step: 1.0)])
+
+
+class OwnObjective(rt.training.StochasticTraining, keras.Model):
+    """An objective of its own, gates that the batch shares, and an added loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = Gate("rloo")
+
+    def call(self, x, training=None):
+        gated = self.gate(x, training=training)
+        self.add_loss(3.0 * tf.reduce_mean(gated))
+        return gated
+
+    def objective(self, x, y=None):
+        gated = self(x, training=True)
+        return tf.reduce_sum(tf.square(gated), axis=1), gated
+
+
+def test_the_loss_of_an_own_objective_that_is_the_batch_s_is_its_mean():
+    model = OwnObjective()
+    model.compile(optimizer="sgd")
+    loss, _ = model.estimate_gradients(X)
+    model.gate.gate_logits.assign([60.0, -60.0, 60.0])  # certain
+    kept = X * [1.0, 0.0, 1.0]
+    expected = np.mean(np.sum(kept**2, axis=1)) + 3.0 * np.mean(kept)
+    loss, _ = model.estimate_gradients(X)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert model.evaluate(X, batch_size=3, verbose=0) == pytest.approx(expected, rel=1e-5)

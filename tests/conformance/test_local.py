@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import oracle
 
 import rebar_tf as rt
 from rebar_tf.distributions import Bernoulli, Categorical
@@ -152,14 +151,12 @@ def test_beside_a_layer_of_another_estimator(name, estimator):
         variable.assign(rng.normal(size=variable.shape))
     assert model.estimator.estimator_name == estimator
     x, y = X[:1], np.array([[2.0]], np.float32)
-    _, exact = oracle.exact(model, x, y)
-    means, errors = oracle.estimates(model, x, y, count=8000)
+    report = rt.diagnostics.check_unbiased(model, x, y, num_estimates=8000, false_alarm=1e-5, jit_compile=False)
     encoder = [v.path for v in model.model_variables[:2]]
-    for variable, expected, mean, error in zip(model.model_variables, exact, means[1:], errors[1:], strict=True):
+    for variable, z in zip(model.model_variables, report.z, strict=False):
         if name == "straight_through" or variable.path in encoder:
-            z = np.abs(mean - expected) / np.maximum(error, 1e-5)
-            assert z.max() < 5.5, f"{variable.path}: z {z.max()}, mean {mean}, exact {expected}"
-    assert 5.5 * errors[1].max() < 0.5 * np.abs(exact[0]).max()
+            assert np.abs(z).max() < report.threshold, f"{variable.path}\n{report}"
+    assert report.threshold * report.standard_error[0].max() < 0.5 * np.abs(report.exact[0]).max()
 
 
 def test_two_kinds_of_local_estimators_in_one_model():

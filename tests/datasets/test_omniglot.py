@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -294,6 +295,11 @@ def members(images, root="images_background"):
     }
 
 
+def announcing(image, side):
+    """A PNG file whose header announces a larger image."""
+    return image[:16] + struct.pack(">II", side, side) + image[24:]
+
+
 def zip_bytes(files):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -339,6 +345,8 @@ WHOLE = zip_bytes(FILES)
         (zip_bytes(FILES | {FIRST: b"GIF89a"}), f"{FIRST} is no PNG image"),
         (zip_bytes(FILES | {FIRST: FILES[FIRST][:100]}), f"{FIRST} is no PNG image"),
         (zip_bytes(FILES | {FIRST: png(sketches(1)[0, :104])}), f"{FIRST} has 104x105 pixels"),
+        (zip_bytes(FILES | {FIRST: bytes(10_000_000)}), f"{FIRST} unpacks to more than 100000 bytes"),
+        (zip_bytes(FILES | {FIRST: announcing(FILES[FIRST], 60_000)}), f"{FIRST} has 60000x60000 pixels"),
     ],
 )
 def test_bad_zip_file_is_named_with_what_was_expected(tmp_path, content, complaint):

@@ -325,10 +325,12 @@ def test_conditioning_later_layers_is_rejected_in_the_second_layer():
 def test_a_report_states_its_error_rate_and_power():
     model = rt.diagnostics.expectation_model(lambda b: b[:, 0], [0.0], "reinforce")
     report = rt.diagnostics.check_unbiased(model, np.zeros([64, 1], np.float32), num_estimates=400)
-    assert report.threshold == pytest.approx(3.93, abs=0.01)  # the two-sided quantile of 1e-4, 399 degrees of freedom
+    assert report.names[1] == "loss"
+    assert report.exact[1] == pytest.approx(0.5)
+    assert report.threshold == pytest.approx(4.10, abs=0.01)  # the two-sided quantile of 5e-5, 399 degrees of freedom
     assert report.exact[0] == pytest.approx(0.25)
     error = report.standard_error[0][0]
-    assert report.detectable == pytest.approx((3.93 + 2.33) * error / 0.25, rel=0.01)
+    assert report.detectable == pytest.approx((4.10 + 2.33) * error / 0.25, rel=0.01)
     assert error == pytest.approx(np.sqrt(0.0625 / (64 * 400)), rel=0.2)  # b (b - 1/2) is 0 or 1/2
 
 

@@ -98,6 +98,17 @@ def test_residual_derivative_is_that_of_the_two_reparameterisations(family):
     np.testing.assert_allclose(family(logits).coupled_residual_vjp(cotangent, z, b), expected, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mean_derivative(family):
+    logits, _, _, _ = draw(family)
+    cotangent = tf.constant(np.random.default_rng(3).normal(size=logits.shape), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = tf.reduce_sum(cotangent * family(logits).mean())
+    got = family(logits).mean_vjp(cotangent)
+    np.testing.assert_allclose(got, tape.gradient(value, logits), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("relaxation", ["eq7", "concrete"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_relaxation_derivative(family, relaxation):
@@ -234,3 +245,32 @@ def test_the_density_of_a_bernoulli_broadcasts_its_logits(b, logits):
     terms = b * logits.astype(np.float64) - np.logaddexp(0, logits.astype(np.float64))
     values = Bernoulli(tf.constant(logits)).log_prob(tf.constant(b))
     np.testing.assert_allclose(values, terms.reshape(4, -1).sum(axis=1), rtol=1e-5)
+
+
+def test_the_threshold_is_strict():
+    np.testing.assert_array_equal(Bernoulli.threshold(tf.constant([-1.0, 0.0, 1e-30])), [0.0, 0.0, 1.0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_coupled_noise_is_inside_of_the_unit_interval(family):
+    """Also where rounding would put it on 0 or 1."""
+    edges = np.array([2.0**-126, 0.5, 1 - 2.0**-24], np.float32)
+    u, wide = (tf.constant(np.stack([t.ravel()] * 2, axis=1)) for t in np.meshgrid(edges, np.float32([-50.0, 0.0])))
+    distribution = family(wide)
+    v = distribution.couple(u, distribution.sample(u)).numpy()
+    assert v.min() == np.float32(2.0**-126)
+    assert v.max() == np.float32(1 - 2.0**-24)
+
+
+def test_the_density_of_many_units_is_finite():
+    """A product of 1,024 factors of 2 is not."""
+    value = Bernoulli(tf.zeros([1, 1024])).log_prob(tf.zeros([1, 1024]))
+    np.testing.assert_allclose(value, -1024 * np.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mixture_has_its_share_of_the_uniform_law(family):
+    logits, _, _, _ = draw(family)
+    values = 2 if family is Bernoulli else logits.shape[-1]
+    expected = 0.9 * np.asarray(family(logits).mean(), np.float64) + 0.1 / values
+    np.testing.assert_allclose(family(logits).mixed_with_uniform(0.1).mean(), expected, rtol=1e-5)

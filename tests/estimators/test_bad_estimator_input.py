@@ -210,3 +210,92 @@ def test_a_learned_control_variate_has_one_pass_a_layer(name):
 def test_bad_scales_are_named(name):
     with pytest.raises(ValueError, match=r"`eta` must be one of shared, variable, unit. Received: eta=1.0"):
         type(rt.estimators.get(name))(eta=1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [*((name, "bernoulli") for name in NAMES), *((name, "categorical") for name in WITH_CLASSES)]
+)
+def test_nan_in_the_logits_is_nan_in_the_loss_and_the_gradient(name, family):
+    """No comparison with NaN holds, so that it would pass for an ordinary 0 or for the first class."""
+    logits = tf.constant([[0.5, float("nan"), 0.3]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = rt.expectation(lambda b: tf.reduce_sum((b - 0.45) ** 2, 1), logits, name, family=family, seed=0)
+    assert np.isnan(value).all()
+    assert np.isnan(tape.gradient(value, logits)[0, 1])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("name", ["arm", "rebar", "rloo"])
+def test_training_on_nan_stops(name, jit_compile):
+    x = keras.Input((2,))
+    b = rt.layers.StochasticBinary(name, seed=0)(keras.layers.Dense(3)(x))
+    model = rt.StochasticModel(x, keras.layers.Dense(1)(b))
+    model.compile(loss="mse", jit_compile=jit_compile)
+    inputs, targets = np.ones([6, 2], np.float32), np.ones([6, 1], np.float32)
+    inputs[0, 0] = np.nan
+    history = model.fit(
+        inputs, targets, batch_size=6, epochs=3, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()]
+    )
+    assert len(history.epoch) == 1
+    assert np.isnan(history.history["loss"]).all()
+
+
+@pytest.mark.parametrize("name", ["arm", "disarm", "rebar", "rloo", "double_cv", "reinforce"])
+def test_an_infinite_logit_is_a_certain_unit_or_nan(name):
+    """Never a finite gradient that is another one than that of a large logit."""
+    infinite = tf.constant([[float("inf"), float("-inf"), 0.3]])
+    large = tf.constant([[60.0, -60.0, 0.3]])
+
+    def value_and_gradient(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = rt.expectation(lambda b: tf.reduce_sum((b - 0.45) ** 2, 1), logits, name, seed=0)
+        return value.numpy(), tape.gradient(value, logits).numpy()
+
+    value, gradient = value_and_gradient(infinite)
+    expected, expected_gradient = value_and_gradient(large)
+    np.testing.assert_array_equal(value, expected)
+    if np.isfinite(gradient).all():
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["rebar", "arm", "muprop", "double_cv", "rodeo"])
+@pytest.mark.parametrize("more", [True, False])
+def test_passes_of_different_layers_are_refused(name, more):
+    calls = []
+
+    class Changing(rt.training.StochasticTraining, keras.Model):
+        """Runs another number of layers in each pass but the first."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = (rt.layers.StochasticBinary(name, seed=i) for i in range(2))
+
+        def call(self, x, training=None):
+            calls.append(None)
+            both = (len(calls) > 1) == more
+            b = self.first(x, training=training)
+            return self.second(b, training=training) if both else b
+
+    model = Changing()
+    model.first.build((None, 2)), model.second.build((None, 2))
+    model.build_estimator(None)
+    model.compile(loss="mse")
+    before, after = (1, 2) if more else (2, 1)
+    message = rf"same stochastic layers in every pass.*hard pass took samples {before} times.*takes {after}"
+    with pytest.raises(ValueError, match=message):
+        model.estimate_gradients(tf.zeros([2, 2]), tf.zeros([2, 2]))
+
+
+@pytest.mark.parametrize("name", ["rebar", "arm", "rloo"])
+def test_targets_that_do_not_fit_are_refused(name):
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"[Ii]ncompatible shapes|must be equal"):
+        two_outputs(name).estimate_gradients(np.zeros([4, 2], np.float32), np.zeros([4, 3], np.float32))
+
+
+def two_outputs(name):
+    x = keras.Input((2,))
+    model = rt.StochasticModel(x, keras.layers.Dense(2)(rt.layers.StochasticBinary(name)(keras.layers.Dense(2)(x))))
+    model.compile(loss="mse")
+    return model

@@ -294,3 +294,12 @@ def test_optimal_scales_need_a_control_variate():
     model, x, _ = belief_network("rloo", 1)
     with pytest.raises(ValueError, match=r"scaled control variate, such as rebar.*rloo"):
         rt.diagnostics.optimal_scales(model, x)
+
+
+@pytest.mark.parametrize("options", [{"temperature_per_layer": True}, {"learn_temperature": False}])
+def test_q_is_not_trained_on_the_variance_whichever_way_that_is_differentiated(options):
+    model, x, _ = belief_network(QFunction(**options), 2)
+    model.estimator._squared_error = lambda site, f: tf.constant(0.0)
+    found = {path: g for path, g in gradients(model, x).items() if "/q_" in path}
+    assert len(found) == 8
+    assert all(g is None for g in found.values())

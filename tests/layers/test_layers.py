@@ -139,3 +139,12 @@ def test_paper_initializer_is_a_normal_truncated_at_two_deviations():
     truncated = scipy.stats.truncnorm(-2, 2, scale=deviation)
     assert scipy.stats.kstest(weights.ravel(), truncated.cdf).pvalue > 1e-6
     assert rt.initializers.PaperInitializer(seed=4).get_config() == {"seed": 4}
+
+
+def test_masked_units_are_zero():
+    mask = np.arange(500) % 3 > 0
+    outputs = []
+    for given in (mask, None):
+        with HardSampler(0):
+            outputs.append(rt.layers.StochasticBinary(seed=0)(LOGITS, training=True, mask=given).numpy())
+    np.testing.assert_array_equal(outputs[0], np.where(mask[:, np.newaxis], outputs[1], 0.0))

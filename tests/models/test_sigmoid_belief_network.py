@@ -153,3 +153,13 @@ def test_mixed_precision_predicts(policy):
         keras.config.set_dtype_policy("float32")
     assert predicted.dtype == np.float32
     assert np.isfinite(predicted).all()
+
+
+def test_the_direct_gradient_leaves_the_inference_network_out():
+    """Its part is the score of `log q`, whose expectation is zero."""
+    model = network(2)
+    with tf.GradientTape() as tape, HardSampler(3):
+        f, _ = model.objective(X)
+    gradients = tape.gradient(f, [variable.value for variable in model.model_variables])
+    reached = [gradient is not None for gradient in gradients]
+    assert reached == [not variable.path.startswith("encoder") for variable in model.model_variables]

@@ -1,10 +1,14 @@
 """The counter-based generator: uniform, independent, the same everywhere."""
 
+import hashlib
+import types
+
 import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
 
+from rebar_tf.sampling import noise
 from rebar_tf.sampling.noise import uniform
 
 FALSE_ALARM = 1e-6
@@ -50,3 +54,30 @@ def test_eager_graph_and_xla_draw_the_same_numbers():
 
 def test_shape_may_be_a_tensor():
     assert np.array_equal(uniform(tf.constant([2, 3]), 1, 2), uniform([2, 3], 1, 2))
+
+
+def squares(counter, key):
+    """The 32 bits of Widynski's `squares32`, in Python's integers."""
+    x = y = counter * key % 2**64
+    z = y + key
+    for added in (y, z, y):
+        x = (x * x + added) % 2**64
+        x = (x >> 32) + (x % 2**32 << 32)
+    return (x * x + z) % 2**64 >> 32
+
+
+def test_numbers_are_the_midpoints_that_the_generator_of_the_paper_draws():
+    """From the counter `step 2^32 + i`, so that no two steps share one."""
+    key = int.from_bytes(hashlib.blake2b(b"(5, 6)", digest_size=8).digest(), "little") | 1
+    expected = [((squares(7 * 2**32 + i, key) >> 9) + 0.5) / 2**23 for i in range(20)]
+    np.testing.assert_array_equal(uniform([20], 7, 5, 6), expected)
+
+
+def test_keys_are_odd_and_each_replica_has_its_own(monkeypatch):
+    keys = []
+    for replica in range(4):
+        context = types.SimpleNamespace(num_replicas_in_sync=4, replica_id_in_sync_group=replica)
+        monkeypatch.setattr(tf.distribute, "get_replica_context", lambda context=context: context)
+        keys += [int(noise._key((k,))) for k in range(20)]
+    assert len(set(keys)) == 80
+    assert all(key % 2 for key in keys)

@@ -235,7 +235,7 @@ def test_bad_workdirs(workdir, tmp_path, capsys):
     assert_fails_with("cannot read flags.json", capsys, f"--workdir={tmp_path / 'none'}")
     whole = (workdir / "checkpoint.keras").read_bytes()
     (workdir / "checkpoint.keras").write_bytes(whole[: len(whole) // 2])
-    assert_fails_with("cannot load checkpoint.keras", capsys, f"--workdir={workdir}")
+    assert_fails_with("checkpoint.keras is damaged", capsys, f"--workdir={workdir}")
     (workdir / "summary.json").unlink()
     assert_fails_with("holds no finished run", capsys, f"--workdir={workdir}")
     (workdir / "flags.json").write_text("[]")

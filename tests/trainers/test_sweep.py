@@ -6,9 +6,11 @@ import fcntl
 import functools
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from helpers import command_line
@@ -21,6 +23,8 @@ from trainers.sweep import grid, process, results
 from trainers.sweep.settings import Settings
 from trainers.train import __main__ as train
 
+ROOT = pathlib.Path(__file__).parents[2]
+
 # Stands in for trainers.train: the bounds depend on rate and seed; some cells misbehave. Each call leaves a line.
 TRAINER = """
 import json, os, pathlib, signal, sys, time
@@ -29,15 +33,16 @@ folder = pathlib.Path(given["workdir"])
 calls = folder / "calls"
 first = not calls.exists()
 cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-inherited = [int(name) for name in os.listdir("/dev/fd") if int(name) > 2 and os.path.exists(f"/dev/fd/{name}")]
-holds = folder.stat().st_ino in [os.fstat(descriptor).st_ino for descriptor in inherited]
 threads = os.environ["TF_NUM_INTRAOP_THREADS"]
 with open(calls, "a") as file:
-    file.write(json.dumps({"flags": given, "holds": holds, "cores": cores, "threads": threads}) + "\\n")
+    file.write(json.dumps({"flags": given, "cores": cores, "threads": threads}) + "\\n")
 rate, seed = float(given["learning_rate"]), int(given["seed"])
 if seed == 9 and first:
     print("out of luck", file=sys.stderr)
-    sys.exit(3)
+    sys.exit(7)
+if seed in (3, 4) and first:
+    print("as status 3 or 4 says", file=sys.stderr)
+    sys.exit(seed)
 if seed == 8 and first:
     os.kill(os.getppid(), signal.SIGTERM)
     time.sleep(60)
@@ -177,7 +182,7 @@ def test_finished_cells_are_not_run_again_and_more_seeds_are(small, tmp_path, ro
 def test_a_failed_cell_is_recorded_and_tried_again_with_retry_only(small, tmp_path, rows, capsys):
     assert small("--seeds=9,1") == 0
     out = capsys.readouterr().out
-    assert "seed 9: failed, exit status 3: out of luck" in out
+    assert "seed 9: failed, exit status 7: out of luck" in out
     assert json.loads(out.splitlines()[-1]) == {"finished": 1, "diverged": 0, "failed": 1, "not_run": 0}
     assert {row["seed"]: row["status"] for row in rows()} == {9: "failed", 1: "finished"}
     assert small("--seeds=9,1") == 0
@@ -208,19 +213,47 @@ def test_a_signal_stops_the_cells_and_the_same_command_goes_on(small, tmp_path, 
     assert {row["seed"]: row["status"] for row in rows()} == {8: "finished", 1: "finished"}
 
 
-def test_a_cell_that_another_process_trains_is_left_to_it(small, tmp_path, rows, capsys):
-    folder = tmp_path / "sweep" / "mnist_5k-generative-linear1-nvil-0.01-seed0"
-    folder.mkdir(parents=True)
-    # A process that outlived its sweep holds the folder by the descriptor it was started with.
-    with results.locked(folder) as descriptor:
-        holder = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[descriptor])
-    assert small() == 0
-    assert "not run, another process is training it" in capsys.readouterr().out
-    assert rows() == []
-    holder.communicate(b"\n")
-    assert small() == 0
-    assert len(rows()) == 1
-    assert calls(tmp_path)[folder.name][0]["holds"]  # as every process does that a sweep starts
+def test_a_cell_that_diverges_is_recorded_and_the_sweep_goes_on(small, rows, capsys):
+    assert small("--seeds=3,1") == 0
+    out = capsys.readouterr().out
+    assert "seed 3: diverged, exit status 3: as status 3 or 4 says" in out
+    assert {row["seed"]: row["status"] for row in rows()} == {3: "diverged", 1: "finished"}
+
+
+def test_a_cell_that_another_process_trains_is_left_to_it(small, rows, capsys):
+    assert small("--seeds=4,1") == 0
+    assert "seed 4: not run, exit status 4: as status 3 or 4 says" in capsys.readouterr().out
+    assert [row["seed"] for row in rows()] == [1]
+    assert small("--seeds=4,1") == 0
+    assert [row["seed"] for row in rows()] == [1, 4]
+
+
+def test_a_cell_stops_with_a_checkpoint_when_its_sweep_is_killed(tmp_path):
+    folder = tmp_path / "cell"
+    script = (
+        "import pathlib, sys; from trainers.common.experiment import Experiment; "
+        "from trainers.sweep import grid, process;"
+        "from trainers.sweep.settings import Settings;"
+        "shared = Experiment(num_steps=10**6, hidden_units=4, report_every=50);"
+        "one = Settings(shared, ['mnist_5k:generative'], ['linear1'], ['nvil'], ['3e-4'], ['1e-4'], ['0']);"
+        "process.run(process.Job(*grid.cells(one), pathlib.Path(sys.argv[1])))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL) as sweeping:
+        wait_for(lambda: "step      50/" in log(folder))
+        sweeping.kill()
+    wait_for(lambda: "stopped by SIGTERM at step" in log(folder))
+    assert (folder / "checkpoint.keras").exists()
+
+
+def log(folder):
+    return (folder / "log.txt").read_text() if (folder / "log.txt").exists() else ""
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not pin processes to cores")
@@ -258,13 +291,11 @@ def test_the_table_may_be_apart_and_is_replaced_as_a_whole(small, tmp_path, monk
 
 
 def test_a_table_waits_for_another_writer(tmp_path):
-    with results.locked(tmp_path):
-        descriptor = os.open(tmp_path, os.O_RDONLY)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(descriptor)
-    with results.locked(tmp_path, wait=False):
-        pass
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    with results.locked(tmp_path), pytest.raises(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize(

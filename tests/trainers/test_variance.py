@@ -12,6 +12,7 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import command_line
 from matplotlib import colors, image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -86,8 +87,7 @@ def test_tensorboard_has_the_table(unbroken):
     for row in report.read_rows(unbroken / "variance.csv"):
         name = row["method"] if row["part"] == "all" else f"{row['method']}/{row['part']}"
         values = {
-            event.step: np.frombuffer(event.tensor_proto.tensor_content, np.float32)[0]
-            for event in events.Tensors(f"log_variance/{name}")
+            event.step: tf.make_ndarray(event.tensor_proto).item() for event in events.Tensors(f"log_variance/{name}")
         }
         assert values[row["step"]] == np.float32(row["log_variance"])
 

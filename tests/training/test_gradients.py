@@ -10,6 +10,7 @@ import tensorflow as tf
 import rebar_tf as rt
 from rebar_tf.training import FactoredDense
 from rebar_tf.training.gradients import Gradient, Part
+from rebar_tf.training.keras_loss import coupled
 
 SIZES = {"hidden_units": 12, "visible_units": 20, "seed": 3}
 NETWORKS = {
@@ -193,3 +194,35 @@ def test_a_batch_of_unknown_size_is_taken_whole():
         return tf.constant(gradient.source is gradient.value)
 
     assert is_whole(tf.ones([3, 12]), tf.ones([3, 15]))
+
+
+@keras.saving.register_keras_serializable("tests")
+class WithControlLoss(rt.estimators.Rebar):
+    """REBAR whose temperature is trained on a loss of its own, too."""
+
+    def estimate(self, *args):
+        found = super().estimate(*args)
+        found.control_loss = 3.0 * self.temperature.log_temperature.value
+        return found
+
+
+def test_the_control_loss_and_the_variance_objective_are_added():
+    x = np.random.default_rng(1).integers(0, 2, (4, 20)).astype("float32")
+    networks = [rt.models.SigmoidBeliefNetwork(estimator=e, **SIZES) for e in (WithControlLoss(), "rebar")]
+    both, variance = (
+        {path: g for path, g in estimate(network, x).items() if path.startswith("control/")} for network in networks
+    )
+    path = "control/temperature/log_temperature"
+    assert np.abs(variance[path]) > 1e-4
+    np.testing.assert_allclose(both.pop(path), 3.0 + variance.pop(path), rtol=1e-5)
+    assert_same(both, variance)
+
+
+def test_a_scalar_that_mixes_examples_is_the_batchs_times_its_size_with_its_own_derivative():
+    x = tf.constant(2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        values = coupled(5.0 * x, 4)
+        mean = tf.reduce_mean(values)
+    np.testing.assert_allclose(values, [40.0] * 4)
+    assert float(tape.gradient(mean, x)) == pytest.approx(5.0)

@@ -6,7 +6,8 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
-BAD_INPUT_STATUS = 2
+DIVERGED_STATUS = 3
+IN_USE_STATUS = 4
 INTERRUPTED_STATUS = 130
 
 
@@ -14,12 +15,34 @@ class BadInput(Exception):
     """Bad input of the user: shown as one line, without a traceback.
 
     The message names the flag, its value, and what is expected.
+
+    Attributes:
+        status: with which the command ends.
     """
+
+    status = 2
+
+
+class RateTooHigh(BadInput):
+    """A training run that diverged."""
+
+    status = DIVERGED_STATUS
+
+
+class InUse(BadInput):
+    """A folder in which another process works."""
+
+    status = IN_USE_STATUS
 
 
 def one_line(error: Exception) -> str:
     """The message of an error on a single line."""
     return " ".join(str(error).split())
+
+
+def warn(line: str) -> None:
+    """Prints a line on stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def print_error(command: str, error: Exception) -> None:
@@ -40,7 +63,7 @@ def reports_bad_input(command: str) -> Callable[[Main], Main]:
                 return main(argv)
             except BadInput as error:
                 print_error(command, error)
-                return BAD_INPUT_STATUS
+                return error.status
             except KeyboardInterrupt:
                 print("stopped by SIGINT; the same command starts anew", file=sys.stderr, flush=True)
                 return INTERRUPTED_STATUS

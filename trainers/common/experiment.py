@@ -60,7 +60,7 @@ class Experiment:
     seed: int = _flag(0, "Seed of initial weights, samples, and order of the data.", low=0, high=2**31 - 1)
     report_every: int = _flag(500, "Steps between progress lines, TensorBoard points and rows of curve.csv.", low=1)
     eval_samples: int = _flag(100, "Samples an image in the bounds of the summary.", low=1)
-    checkpoint_minutes: float = _flag(5.0, "Minutes between two checkpoints.")
+    checkpoint_minutes: float = _flag(1.0, "Minutes between two checkpoints.")
     workdir: str | None = _flag(
         None,
         "Folder of the run; an unfinished run in it is continued. Unset: a folder below runs/, named by the flags.",

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a temporary path to write, which takes the place of `path` unless the block raises an error."""
-    temporary = path.with_name(f".{path.name}.partial")  # one name, so that what a killed process left is overwritten
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+from rebar_tf.callbacks import replacing
 
 
 def write_csv(

@@ -31,6 +31,10 @@ def import_tensorflow() -> None:
         os.dup2(log.fileno(), 2)
         try:
             import rebar_tf  # noqa: F401  only loaded here, TensorFlow with it
+        except SystemExit:  # of a signal, whose line is the last one
+            log.seek(0)
+            os.write(stderr, b"".join(log.readlines()[-1:]))
+            raise
         except BaseException:
             log.seek(0)
             os.write(stderr, log.read())

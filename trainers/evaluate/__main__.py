@@ -77,8 +77,8 @@ def _splits(text: str) -> list[str]:
 @reports_bad_input("evaluate")
 def main(argv: Sequence[str]) -> int:
     """Evaluates the run of the flags."""
-    options = parse(argv)
     with exits_on_signals("while evaluating: the bounds that are done are kept"):
+        options = parse(argv)
         import_tensorflow()
         from trainers.evaluate import evaluation
 

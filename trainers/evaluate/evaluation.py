@@ -7,7 +7,10 @@ import hashlib
 import json
 from typing import Any
 
+import tensorflow as tf
+
 import rebar_tf as rt
+from rebar_tf.callbacks import global_step
 from trainers.common import build
 from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import Experiment
@@ -15,6 +18,7 @@ from trainers.common.tasks import TASKS
 from trainers.evaluate import inference, pictures, results, units
 from trainers.evaluate.options import FEW_IMAGES, MANY_SAMPLES, SPLITS, Options
 from trainers.evaluate.results import Results
+from trainers.run.lock import locked
 from trainers.run.workdir import Workdir
 
 _EXPECTED = "expected the folder of a finished run of trainers.train"
@@ -28,36 +32,43 @@ def run(options: Options) -> None:
     """
     workdir = Workdir(options.workdir)
     experiment = _finished_run(workdir, options)
-    model = workdir.load_model()
-    dataset = build.load_dataset(experiment)
-    digest = hashlib.sha256(workdir.checkpoint.read_bytes()).hexdigest()
-    origin = {"checkpoint": digest, "steps": experiment.num_steps}
-    origin |= {name: getattr(experiment, name) for name in ("task", "dataset", "estimator")}
     try:
-        found = Results(workdir.path, origin)
-        _evaluate(options, experiment, model, dataset, found)
-        pictures.write(workdir, model, dataset, experiment.num_steps)
-        if options.fit_inference_network:
-            on_test = dataclasses.replace(dataset, train=dataset.test)
-            fitted = dataclasses.replace(experiment, num_steps=options.fit_steps, report_every=options.report_every)
-            found.put("inference_network", inference.fit(fitted, workdir, model, on_test, digest))
-    except OSError as error:
+        with locked(workdir.path):
+            found = _evaluated(workdir, experiment, options)
+    except (OSError, tf.errors.OpError) as error:  # the latter from TensorFlow's writer of pictures
         raise BadInput(
             f"flag --workdir={workdir.path}: {one_line(error)}; expected one that can be written to"
         ) from error
     print(json.dumps(found.content), flush=True)
 
 
+def _evaluated(workdir: Workdir, experiment: Experiment, options: Options) -> Results:
+    """Writes what the options ask for, and returns it."""
+    model = workdir.load_model()
+    if global_step(model) != experiment.num_steps:
+        raise BadInput(
+            f"flag --workdir={workdir.path}: its last checkpoint is of step {global_step(model)} of "
+            f"{experiment.num_steps}; the command of the run does the rest again"
+        )
+    dataset = build.load_dataset(experiment)
+    digest = hashlib.sha256(workdir.checkpoint.read_bytes()).hexdigest()
+    origin = {"checkpoint": digest, "steps": experiment.num_steps}
+    origin |= {name: getattr(experiment, name) for name in ("task", "dataset", "estimator")}
+    found = Results(workdir.path, origin)
+    _evaluate(options, experiment, model, dataset, found)
+    pictures.write(workdir, model, dataset, experiment.num_steps)
+    if options.fit_inference_network:
+        on_test = dataclasses.replace(dataset, train=dataset.test)
+        fitted = dataclasses.replace(experiment, num_steps=options.fit_steps, report_every=options.report_every)
+        found.put("inference_network", inference.fit(fitted, workdir, model, on_test, digest))
+    return found
+
+
 def _finished_run(workdir: Workdir, options: Options) -> Experiment:
     """The experiment of the run, as this evaluation takes it: with the fixed draw of a dynamic binarization."""
-    try:
-        flags = json.loads(workdir.flags.read_text())
-        steps, task = flags["num_steps"], flags["task"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"flag --workdir={workdir.path}: cannot read flags.json ({one_line(error)}); {_EXPECTED}"
-        ) from error
-    if "estimator" not in flags or task not in TASKS or workdir.finished(steps) is None:
+    flags = workdir.stored_flags()
+    task = flags.get("task")
+    if "estimator" not in flags or task not in TASKS or workdir.finished(flags["num_steps"]) is None:
         raise BadInput(f"flag --workdir={workdir.path}: holds no finished run; {_EXPECTED}")
     if options.fit_inference_network and task != "generative":
         raise BadInput(

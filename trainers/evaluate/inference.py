@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import json
+import math
 import pathlib
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from rebar_tf.callbacks import Logs, global_step
+from rebar_tf.callbacks import EventFile, Logs, ReportTable, Row, global_step, read_table
 from rebar_tf.datasets import Dataset
 from rebar_tf.models import SigmoidBeliefNetwork
 from trainers.common import build, plot
 from trainers.common.experiment import Experiment
-from trainers.common.files import replacing
 from trainers.evaluate.results import mean_and_error
 from trainers.run import loop, resume
 from trainers.run.workdir import Workdir
@@ -69,13 +67,11 @@ def fit(
     key = [digest, experiment.report_every]
     name = f"{FOLDER}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
     folder = Workdir(workdir.path / name)
-    network = folder.load_model() if folder.checkpoint.exists() else _new(experiment, model)
-    folder.claim(experiment.flags())
     table = BoundCurve(folder.path, experiment.report_every, model, dataset.test[:_CURVE_IMAGES])
-    if global_step(network) < experiment.num_steps:
-        print(f"a separate inference network in {folder.path}, from step {global_step(network)}", flush=True)
-        batches_from = functools.partial(build.training_batches, experiment, dataset)
-        with resume.exits_resumably(folder, network):
+    with resume.training(folder, experiment.flags(), lambda: _new(experiment, model)) as network:
+        if global_step(network) < experiment.num_steps:
+            print(f"a separate inference network in {folder.path}, from step {global_step(network)}", flush=True)
+            batches_from = functools.partial(build.training_batches, experiment, dataset)
             loop.train(experiment, folder, network, batches_from, (dataset.test,), [table])
     _draw(folder.path, read_rows(table.path), f"{experiment.dataset}, {experiment.estimator}")
     own, separate = (m.bound(dataset.test, num_samples=SAMPLES) for m in (model, network))
@@ -93,7 +89,7 @@ def _new(experiment: Experiment, model: SigmoidBeliefNetwork) -> SeparateInferen
     return network
 
 
-class BoundCurve(keras.callbacks.Callback):
+class BoundCurve(ReportTable):
     """Prints both bounds at each report, and writes them to bounds.csv and TensorBoard.
 
     Args:
@@ -104,48 +100,34 @@ class BoundCurve(keras.callbacks.Callback):
     """
 
     def __init__(self, folder: pathlib.Path, every: int, own: SigmoidBeliefNetwork, images: Any):
-        super().__init__()
-        self.path, self.every, self.images = folder / "bounds.csv", every, images
-        self.log_dir, self.own = str(folder / "tensorboard"), own
-        self._own_bound: float | None = None
+        super().__init__(folder / "bounds.csv", COLUMNS, every)
+        self.log_dir, self.own, self.images = folder / "tensorboard", own, images
+        self._own_bound = math.nan
+        self._events: EventFile | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        if self._own_bound is None:
+        super().on_train_begin(logs)
+        if math.isnan(self._own_bound):
             self._own_bound = self._bound(self.own)
-        step = global_step(self.model)
-        rows = [row for row in read_rows(self.path) if row["step"] <= step and row["step"] % self.every == 0]
-        with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-        if step == 0:
-            self._report(0)
+        if global_step(self.model) == 0:
+            self.on_epoch_end(0)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        self._report(global_step(self.model))
-
-    def _report(self, step: int) -> None:
-        row = {"step": step, "own_bound": self._own_bound, "separate_bound": self._bound(self.model)}
-        print(f"    test bound  own {row['own_bound']:.2f}  separate {row['separate_bound']:.2f}", flush=True)
-        with open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
-        writer = tf.summary.create_file_writer(self.log_dir, filename_suffix=".bounds")
-        with writer.as_default(step=step):
-            for name in COLUMNS[1:]:
-                tf.summary.scalar(f"test_{name}_{SAMPLES}", row[name])
-        writer.close()
+        bounds = {"own_bound": self._own_bound, "separate_bound": self._bound(self.model)}
+        print(f"    test bound  own {bounds['own_bound']:.2f}  separate {bounds['separate_bound']:.2f}", flush=True)
+        self.append([{"step": global_step(self.model), **bounds}])
+        if self._events is None:
+            self._events = EventFile(self.log_dir)
+        points = {f"test_{name}_{SAMPLES}": value for name, value in bounds.items()}
+        self._events.add(global_step(self.model), points)
 
     def _bound(self, model: SigmoidBeliefNetwork) -> float:
         return float(model.bound(self.images, num_samples=SAMPLES).mean(dtype="float64"))
 
 
-def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of bounds.csv; none where there is no file. A last line that was cut off is left out."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader([line for line in file if line.endswith("\n")]))
-    return [{name: int(row[name]) if name == "step" else float(row[name]) for name in COLUMNS} for row in rows]
+def read_rows(path: pathlib.Path) -> list[Row]:
+    """The rows of bounds.csv; see `rebar_tf.callbacks.read_table`."""
+    return read_table(path, COLUMNS)
 
 
 def _draw(folder: pathlib.Path, rows: list[dict[str, float]], title: str) -> None:

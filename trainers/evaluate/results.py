@@ -13,6 +13,7 @@ import numpy as np
 import tqdm
 
 from rebar_tf.diagnostics import multi_sample_bound
+from trainers.common.errors import one_line, warn
 from trainers.common.files import replacing, write_json
 
 COLUMNS = ("split", "samples", "bound", "standard_error", "images")
@@ -30,12 +31,14 @@ class Results:
     def __init__(self, folder: pathlib.Path, origin: dict[str, Any]):
         self.json, self.csv = folder / "evaluation.json", folder / "evaluation.csv"
         self.content: dict[str, Any] = {"run": origin, "bounds": [], "layers": []}
+        if not self.json.exists():
+            return
         try:
-            stored = json.loads(self.json.read_text())
+            stored = json.loads(self.json.read_bytes())
             if stored["run"] == origin:
                 self.content |= stored
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # nothing there, or nothing that can be read: it is computed anew
+        except (ValueError, KeyError, TypeError) as error:
+            warn(f"{self.json} cannot be read ({one_line(error)}); it is computed anew")
 
     def has(self, kind: str, **key: Any) -> bool:
         """Whether a row of `bounds` or `layers` has these values."""

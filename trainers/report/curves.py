@@ -84,7 +84,7 @@ def gather(runs: Iterable[pathlib.Path], kept: pathlib.Path) -> Iterator[str]:
         for folder in finished:
             try:
                 _keep(folder, kept)
-            except BadInput as error:
+            except (BadInput, ValueError) as error:  # the latter from a damaged table
                 yield f"{folder} left out: {one_line(error)}"
 
 

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from trainers.common.errors import BAD_INPUT_STATUS, BadInput, one_line, print_error
+from trainers.common.errors import BadInput, one_line, print_error
 from trainers.report import curves, figures, tables
 from trainers.report.curves import Curve
 from trainers.report.page import Page
@@ -48,7 +48,7 @@ def run(folder: pathlib.Path, runs: list[pathlib.Path], page_path: pathlib.Path 
         page.write(written, drawn, _missing(drawn))
     for path in [*(folder / _REPORT / f"{name}.md" for name in written), *drawn.values()]:
         print(path, flush=True)
-    return BAD_INPUT_STATUS if errors.count else 0
+    return BadInput.status if errors.count else 0
 
 
 class Errors:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from rebar_tf import callbacks
 from rebar_tf.training import StochasticTraining
 from trainers.common.experiment import Experiment
+from trainers.run.mend import mend
 from trainers.run.workdir import Workdir
 
 _MOST_STEPS_PER_PROGRAM = 100
@@ -38,12 +39,18 @@ def train(
         rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM, after a checkpoint.
     """
     num_steps, every = experiment.num_steps, experiment.report_every
+    writing: list[keras.callbacks.Callback] = [callbacks.CurveCsv(workdir.curve, every), *reports]
+    tables = [callback for callback in writing if isinstance(callback, callbacks.ReportTable)]
     watched = callbacks.ValidationBound(*(part[:_WATCHED_IMAGES] for part in validation))
     progress = callbacks.ProgressLine(num_steps)
-    checkpoint = callbacks.Checkpoint(workdir.checkpoint, experiment.checkpoint_minutes)
-    for callback in (watched, progress, checkpoint):
+    beside = [workdir.flags, *(table.path for table in tables)]
+    checkpoint = callbacks.Checkpoint(workdir.checkpoint, experiment.checkpoint_minutes, beside)
+    used_here: list[keras.callbacks.Callback] = [watched, progress, checkpoint]
+    for callback in used_here:
         callback.set_model(model)
-    if callbacks.global_step(model) == 0:
+    start = callbacks.global_step(model)
+    mend(workdir, tables, start, 1 if start == num_steps else every)
+    if start == 0:
         progress.on_epoch_end(0, {"valid_bound": watched.value()})
     with callbacks.StopOnSignal() as stop:
         reporting = [
@@ -52,13 +59,13 @@ def train(
             callbacks.StepsPerSecond(),
             watched,
             progress,
-            callbacks.TensorBoardScalars(workdir.tensorboard),
-            callbacks.CurveCsv(workdir.curve, every),
-            *reports,
+            callbacks.StopOnDivergence(),
+            callbacks.TensorBoardScalars(workdir.tensorboard, every),
+            *writing,
             checkpoint,
         ]
         try:
-            for steps, epochs in phases(callbacks.global_step(model), num_steps, every):
+            for steps, epochs in phases(start, num_steps, every):
                 _fit(model, batches_from(callbacks.global_step(model)), steps, epochs, reporting)
         except callbacks.Interrupted:
             checkpoint.save()

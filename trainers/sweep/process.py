@@ -15,13 +15,14 @@ import types
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from trainers.common.errors import DIVERGED_STATUS, IN_USE_STATUS
 from trainers.common.signals import SIGNALS
 from trainers.run.workdir import Workdir
 from trainers.sweep import results
 from trainers.sweep.grid import Cell
-from trainers.sweep.results import FAILED, Row
+from trainers.sweep.results import DIVERGED, FAILED, Row
 
-TRAINER = (sys.executable, "-m", "trainers.train")
+TRAINER = (sys.executable, "-m", "trainers.sweep.cell")
 _LOG_END = 4096  # bytes of the log that are searched for its last line
 
 
@@ -67,14 +68,8 @@ def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext) -> Ou
         watch: from the process to a context in which it is waited for.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # The process holds the lock too: one that outlives its sweep still keeps others out of the folder.
-        with results.locked(job.folder, wait=False) as lock, open(job.folder / "log.txt", "a") as log:
-            process = _start(job, threads, lock, log)
-            with watch(process):
-                status = process.wait()
-    except BlockingIOError:
-        return Outcome(job.cell, None, "another process is training it")
+    with open(job.folder / "log.txt", "a") as log, _start(job, threads, log) as process, watch(process):
+        status = process.wait()
     return _outcome(job, status)
 
 
@@ -86,13 +81,12 @@ def run_and_record(runner: Callable[[Job], Outcome], job: Job, table: pathlib.Pa
     return outcome
 
 
-def _start(job: Job, threads: int, lock: int, log: IO[str]) -> subprocess.Popen:
+def _start(job: Job, threads: int, log: IO[str]) -> subprocess.Popen:
     return subprocess.Popen(
         [*TRAINER, *job.cell.arguments, f"--workdir={job.folder}", *job.free_arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # which closes when this process ends, however it ends
         stdout=log,
         stderr=log,
-        pass_fds=(lock,),
         env={**os.environ, "TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)},
         start_new_session=True,  # Ctrl-C reaches the sweep alone, which hands it on once
     )
@@ -100,12 +94,15 @@ def _start(job: Job, threads: int, lock: int, log: IO[str]) -> subprocess.Popen:
 
 def _outcome(job: Job, status: int) -> Outcome:
     summary = Workdir(job.folder).finished(job.cell.num_steps) if status == 0 else None
+    reason = "" if summary is not None else _reason(job.folder / "log.txt", status)
+    if status == IN_USE_STATUS:
+        return Outcome(job.cell, None, reason)
     if summary is not None:
         measured = results.measured(summary)
     else:
-        measured = {**dict.fromkeys(results.MEASURED), "status": FAILED}
+        measured = {**dict.fromkeys(results.MEASURED), "status": DIVERGED if status == DIVERGED_STATUS else FAILED}
     row = {**job.cell.columns, **measured, "date": datetime.date.today().isoformat()}
-    return Outcome(job.cell, row, "" if summary is not None else _reason(job.folder / "log.txt", status))
+    return Outcome(job.cell, row, reason)
 
 
 def _reason(log: pathlib.Path, status: int) -> str:

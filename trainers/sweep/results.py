@@ -72,23 +72,12 @@ def record(path: pathlib.Path, row: Row) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, wait: bool = True) -> Iterator[int]:
-    """Locks a folder for this process and those that inherit the descriptor.
-
-    Args:
-        folder: an existing one.
-        wait: whether to wait for one that another holds.
-
-    Yields:
-        The descriptor, which holds the lock until every copy of it is closed.
-
-    Raises:
-        BlockingIOError: if another holds it, and `wait` is False.
-    """
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """In this block no other process writes a table in the folder; waits for one that does."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield descriptor
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

@@ -124,7 +124,7 @@ def _text(row: Row, reason: str) -> str:
     if row["status"] == results.FAILED:
         return f"failed, {reason}"
     if row["status"] == results.DIVERGED:
-        return "diverged"
+        return f"diverged, {reason}" if reason else "diverged"
     bounds = f"train {row['train_bound']:.2f}  valid {row['valid_bound_100']:.2f}  test {row['test_bound_100']:.2f}"
     speed = row["steps_per_second"]
     return bounds if speed is None else f"{bounds}  {speed:.0f} steps/s"

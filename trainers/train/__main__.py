@@ -14,7 +14,8 @@
 
 Every --report_every steps a line appears, and curve.csv and TensorBoard (tensorboard --logdir=WORKDIR) get a
 point: bound in nats, log gradient variance, temperature, steps per second. The last line of the output is
-summary.json. Ctrl-C and SIGTERM save a checkpoint before the program ends, with status 130 and 143.
+summary.json. Ctrl-C and SIGTERM save a checkpoint before the program ends, with status 130 and 143; a second one ends
+it at once. Training that diverges ends with status 3; a folder that another process trains in is refused, status 4.
 """
 
 from __future__ import annotations

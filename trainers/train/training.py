@@ -26,11 +26,11 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     build.check_names(experiment)
     dataset = build.load_dataset(experiment)
     held_out = build.held_out(experiment, dataset)
-    model = workdir.load_model() if workdir.checkpoint.exists() else build.build_model(experiment, dataset)
-    workdir.claim(experiment.flags())
-    step = callbacks.global_step(model)
-    print(f"{experiment.estimator} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
     batches_from = functools.partial(build.training_batches, experiment, dataset)
-    with resume.exits_resumably(workdir, model):
+    with resume.training(workdir, experiment.flags(), lambda: build.build_model(experiment, dataset)) as model:
+        step = callbacks.global_step(model)
+        print(f"{experiment.estimator} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
         loop.train(experiment, workdir, model, batches_from, held_out[0])
-    return summarize(experiment, callbacks.read_curve(workdir.curve), model, held_out)
+        summary = summarize(experiment, callbacks.read_curve(workdir.curve), model, held_out)
+        workdir.write_summary(summary)
+    return summary

@@ -30,19 +30,19 @@ def compare(settings: Settings, workdir: Workdir) -> dict[str, Any]:
     """Trains what is left to train, draws the plots, and returns the summary."""
     compared, experiment = parse_methods(settings), settings.experiment
     dataset = build.load_dataset(experiment)
-    model = workdir.load_model() if workdir.checkpoint.exists() else _model(settings, compared, dataset)
-    workdir.claim(settings.flags())
-    step = callbacks.global_step(model)
-    print(f"{', '.join(model.models)} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
     batches_from = functools.partial(build.training_batches, experiment, dataset)
     table = workdir.path / "variance.csv"
     origin = f"{settings.command()}, {datetime.date.today().isoformat()}"
     reports = [report.VarianceLine(), report.VarianceCsv(table, experiment.report_every, origin)]
-    with resume.exits_resumably(workdir, model):
+    with resume.training(workdir, settings.flags(), lambda: _model(settings, compared, dataset)) as model:
+        step = callbacks.global_step(model)
+        print(f"{', '.join(model.models)} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
         loop.train(experiment, workdir, model, batches_from, build.held_out(experiment, dataset)[0], reports)
         rows = report.read_rows(table)
         plot.write_plots(workdir.path, rows, settings)
-    return report.summarize(settings, callbacks.read_curve(workdir.curve), rows)
+        summary = report.summarize(settings, callbacks.read_curve(workdir.curve), rows)
+        workdir.write_summary(summary)
+    return summary
 
 
 def parse_methods(settings: Settings) -> list[Method]:

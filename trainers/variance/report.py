@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from rebar_tf.callbacks import Logs, global_step
+from rebar_tf.callbacks import Logs, ReportTable, Row, global_step, read_table
 from rebar_tf.diagnostics.compared_variance import log_name
-from trainers.common.files import replacing
 from trainers.run.summary import steps_per_second
 from trainers.variance.settings import Settings
 
 WHOLE = "all"  # the part that is the whole model
 COLUMNS = ("step", "method", "part", "log_variance", "signal_to_noise", "temperature")
-_NUMBERS = COLUMNS[3:]
-
-Row = dict[str, Any]
+_TEXT, _NUMBERS = COLUMNS[1:3], COLUMNS[3:]
 
 
 def rows_of(model: keras.Model, logs: dict[str, float]) -> Iterator[Row]:
@@ -47,10 +42,8 @@ class VarianceLine(keras.callbacks.Callback):
         print("    log variance  " + "  ".join(texts), flush=True)
 
 
-class VarianceCsv(keras.callbacks.Callback):
+class VarianceCsv(ReportTable):
     """Appends each epoch's report to a csv file with the columns `COLUMNS`; a cell is empty where there is no number.
-
-    A run that continues from a checkpoint repeats the steps after it, so rows after the model's step are removed first.
 
     Args:
         path: of the file.
@@ -59,44 +52,15 @@ class VarianceCsv(keras.callbacks.Callback):
     """
 
     def __init__(self, path: str | os.PathLike, every: int, origin: str):
-        super().__init__()
-        self.path, self.every, self.origin = pathlib.Path(path), every, origin
-
-    def on_train_begin(self, logs: Logs = None) -> None:
-        step = global_step(self.model)
-        rows = [row for row in read_rows(self.path) if row["step"] <= step and row["step"] % self.every == 0]
-        with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
-            file.write(f"# {self.origin}\n")
-            csv.writer(file).writerow(COLUMNS)
-            self._write(file, rows)
+        super().__init__(path, COLUMNS, every, _TEXT, origin)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        with open(self.path, "a", newline="") as file:
-            self._write(file, rows_of(self.model, logs or {}))
-
-    def _write(self, file: Any, rows: Any) -> None:
-        csv.DictWriter(file, COLUMNS, restval="").writerows(rows)
+        self.append(rows_of(self.model, logs or {}))
 
 
 def read_rows(path: str | os.PathLike) -> list[Row]:
-    """Reads a file that `VarianceCsv` wrote.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        One dictionary a row, without the cells that are empty. No rows where there is no file.
-    """
-    if not os.path.exists(path):
-        return []
-    with open(path, newline="") as file:
-        # A process that was killed while it wrote leaves a line without its end.
-        lines = [line for line in file if line.endswith("\n") and not line.startswith("#")]
-    rows = []
-    for row in csv.DictReader(lines):
-        numbers = {name: float(row[name]) for name in _NUMBERS if row[name]}
-        rows.append({"step": int(row["step"]), "method": row["method"], "part": row["part"], **numbers})
-    return rows
+    """Reads a file that `VarianceCsv` wrote; see `rebar_tf.callbacks.read_table`."""
+    return read_table(path, COLUMNS, _TEXT)
 
 
 def summarize(settings: Settings, curve: list[dict[str, float]], rows: list[Row]) -> dict[str, Any]:

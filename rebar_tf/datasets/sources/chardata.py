@@ -1,5 +1,6 @@
 """The file format of Burda's Omniglot set: a MATLAB file of two matrices."""
 
+import math
 import pathlib
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from rebar_tf.validation import check_images
 _KEYS = {"train": "data", "test": "testdata"}
 _NUMERIC = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 _SIDE = 28
+_MOST_PIXELS = 100_000 * _SIDE * _SIDE
 _LOAD = """
 import sys, numpy, scipy.io
 path, copy, *keys = sys.argv[1:]
@@ -41,12 +43,14 @@ def read_chardata(path: pathlib.Path, counts: Mapping[str, int]) -> dict[str, np
 
 
 def _matrices(path: pathlib.Path, expected: str) -> dict[str, np.ndarray]:
-    """The matrices in the file; it reads only those that the file's headers declare as numbers."""
+    """The matrices in the file; it reads only those that the file's headers declare as numbers, of any modest size."""
     import scipy.io  # imported here, because only this file format needs it
 
     try:
-        kinds = {name: kind for name, _, kind in scipy.io.whosmat(path, appendmat=False)}
-        numeric = [key for key in _KEYS.values() if kinds.get(key) in _NUMERIC]
+        declared = scipy.io.whosmat(path, appendmat=False)
+        kinds = {name: kind for name, _, kind in declared}
+        modest = {name for name, shape, _ in declared if math.prod(map(int, shape)) <= _MOST_PIXELS}
+        numeric = [key for key in _KEYS.values() if kinds.get(key) in _NUMERIC and key in modest]
         matrices = _loaded(path, numeric) if numeric else {}
     except Exception as error:  # a damaged file makes it fail in any way
         reason = " ".join(f"{type(error).__name__}: {error}".split())

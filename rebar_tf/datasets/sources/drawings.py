@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,9 @@ SIDE = 105
 _SMALL_SIDE = 28
 _DRAWING = re.compile(r"images_\w+/[^/]+/character\d+/\d+_\d+\.png")
 _CHUNK = 1000
+_MOST_BYTES = 100_000  # of a drawing unpacked; the largest has some 500
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_SIZE = struct.Struct(">16xII")  # where a PNG file says its width and height
 
 
 def read_drawings(path: pathlib.Path, count: int) -> np.ndarray:
@@ -30,28 +34,34 @@ def read_drawings(path: pathlib.Path, count: int) -> np.ndarray:
         ValueError: If the file is not a whole zip file of just those drawings.
     """
     expected = f"expected a zip file of {count} PNG images of {SIDE}x{SIDE} pixels, ALPHABET/characterNN/NNNN_NN.png"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(filter(_DRAWING.fullmatch, archive.namelist()))
-            if len(names) != count:
-                raise ValueError(f"{path} has {len(names)} drawings; {expected}")
-            return shrink(_decoded(archive, names, path, expected), count)
-    # zipfile says NotImplementedError to an unknown compression and RuntimeError to an encrypted file, which is what
-    # damaged headers look like.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is truncated, damaged or no zip file ({reason}); {expected}") from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = sorted(filter(_DRAWING.fullmatch, archive.namelist()))
+                if len(names) != count:
+                    raise ValueError(f"{path} has {len(names)} drawings; {expected}")
+                return shrink(_decoded(archive, names, path, expected), count)
+        # zipfile says NotImplementedError to an unknown compression, RuntimeError to an encrypted file and OSError to
+        # an entry that starts before the file, which is what damaged headers look like.
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is truncated, damaged or no zip file ({reason}); {expected}") from error
 
 
 def _decoded(archive: zipfile.ZipFile, names: list[str], path: pathlib.Path, expected: str) -> Iterator[np.ndarray]:
     for name in tqdm.tqdm(names, desc=f"Reading {path.name}", unit=" drawings", leave=False):
+        if archive.getinfo(name).file_size > _MOST_BYTES:
+            raise ValueError(f"{path}: {name} unpacks to more than {_MOST_BYTES} bytes; {expected}")
         png = archive.read(name)
+        if not png.startswith(_PNG_SIGNATURE) or len(png) < _PNG_SIZE.size:
+            raise ValueError(f"{path}: {name} is no PNG image; {expected}")
+        columns, rows = _PNG_SIZE.unpack_from(png)
+        if (rows, columns) != (SIDE, SIDE):  # before room is made for them
+            raise ValueError(f"{path}: {name} has {rows}x{columns} pixels; {expected}")
         try:
             image = tf.io.decode_png(png, channels=1).numpy()[..., 0]
         except tf.errors.InvalidArgumentError:
             raise ValueError(f"{path}: {name} is no PNG image; {expected}") from None
-        if image.shape != (SIDE, SIDE):
-            raise ValueError(f"{path}: {name} has {image.shape[0]}x{image.shape[1]} pixels; {expected}")
         yield image
 
 

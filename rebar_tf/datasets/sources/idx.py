@@ -29,7 +29,7 @@ def read_idx_images(path: pathlib.Path, count: int, size: tuple[int, int] = (28,
     try:
         with gzip.open(path) as file:
             header = file.read(_HEADER.size)
-            payload = file.read()
+            payload = file.read(count * size[0] * size[1] + 1)  # no more, whatever the file unpacks to
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or not gzip ({error}); {expected}") from error
     if len(header) < _HEADER.size:
@@ -40,5 +40,6 @@ def read_idx_images(path: pathlib.Path, count: int, size: tuple[int, int] = (28,
     if shape != [count, *size]:
         raise ValueError(f"{path} announces {shape[0]} images of {shape[1]}x{shape[2]} bytes; {expected}")
     if len(payload) != np.prod(shape):
-        raise ValueError(f"{path} has {len(payload)} bytes of images, not {np.prod(shape)}; {expected}")
+        found = "more" if len(payload) > np.prod(shape) else len(payload)
+        raise ValueError(f"{path} has {found} bytes of images, not {np.prod(shape)}; {expected}")
     return np.frombuffer(payload, np.uint8).reshape(count, -1)
