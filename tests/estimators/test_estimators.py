@@ -535,7 +535,7 @@ def estimate_of_two_layers(estimator, step=3):
     """At `f = f_1(b_1) (1 + w b_2)`, the second layer's logits a linear function of b_1; and the baselines."""
     context = tf.ones([2, 4])
     kinds = (Bernoulli, Bernoulli)
-    estimator.build_control(rt.estimators.ControlSpec(((3,), (2,)), ((3,), (2,)), kinds, context_size=4))
+    estimator.build_control(rt.estimators.ControlSpec(((3,), (2,)), ((3,), (2,)), kinds, ("a", "b"), context_size=4))
 
     def objective():
         first = sampling.active().sample(Bernoulli(tf.constant(LOGITS, tf.float32)), sampling.Source("first", 1, 0))
@@ -605,7 +605,7 @@ def test_vimco_differentiates_the_density_of_its_samples():
 def test_a_layer_that_a_shared_relaxed_pass_sees_without_derivative_is_refused():
     """Zero in its place would be a bias."""
     estimator = rt.estimators.Rebar(group_size=None)
-    estimator.build_control(rt.estimators.ControlSpec(((3,),), ((3,), (3,)), (Bernoulli, Bernoulli)))
+    estimator.build_control(rt.estimators.ControlSpec(((3,),), ((3,), (3,)), (Bernoulli, Bernoulli), ("a", "b")))
 
     def objective():
         source = sampling.Source("units", seed=1)
