@@ -292,3 +292,11 @@ def test_a_user_gets_the_model_of_the_last_good_checkpoint(run, capsys):
     assert "is damaged" in error_line(capsys)
     assert sorted(os.listdir(run)) == names  # a reader renames nothing
     assert Workdir(run).last_good() == run / "checkpoint.previous.keras"
+
+
+@pytest.mark.slow
+def test_the_fault_benchmark_finds_nothing_lost():
+    arguments = [sys.executable, "-m", "benchmarks.faults", "--kills=2", "--commands=train"]
+    done = subprocess.run(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, found["kills survived"], found["mismatches"], found["damaged files"]) == (0, 2, 0, 0)
