@@ -57,7 +57,14 @@ def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.T
     objective = BatchObjective(model, x, y, sample_weight)
     with scaled_losses(optimizer_scale(model)):
         estimate, added_loss, gradients, control_gradients = estimate_gradients(model, objective)
-    objective.assign_updates()
+    with tf.control_dependencies([g for g in [*gradients, *control_gradients] if g is not None]):
+        # What is assigned from here on waits for all passes to end. TensorFlow orders a variable's reads and updates by
+        # itself, but its graph optimizer drops some of that order: a last layer, whose gradient is there after the hard
+        # pass, was updated before a relaxed pass read it.
+        gradients, control_gradients = (
+            [g if g is None else tf.identity(g) for g in found] for found in (gradients, control_gradients)
+        )
+        objective.assign_updates()
     loss = batch_mean(estimate.value) + added_loss
     found = zip([*gradients, *control_gradients], model.trainable_variables, strict=True)
     # Optimizers add up the gradients of all replicas, as they add up those of Keras's loss.
