@@ -9,7 +9,7 @@ Logs = dict[str, float] | None
 
 def global_step(model: keras.Model) -> int:
     """The number of training steps that the model has done, including those of earlier calls of `fit`."""
-    return int(model.optimizer.iterations)
+    return int(keras.ops.convert_to_tensor(model.optimizer.iterations))  # of any replica
 
 
 def report(logs: dict[str, float]) -> dict[str, float]:

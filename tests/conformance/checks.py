@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tests.conformance import catalogue
@@ -490,6 +491,10 @@ def unknown_length(row):
     model, other = build(row, "sequence"), build(row, "sequence")
     run = compiled_step(row, model, input_signature=signature(row, None, None))
     x, y = (part.reshape(4, 2, -1) for part in (row.x, row.y))
+    if row.name in ("exact", "lax", "q_function", "relax"):
+        with pytest.raises(ValueError, match="fixed.*Give the sequences one length"):
+            run(x, y)
+        return Hole("needs a fixed number of units, and says so")
     assert_close(run(x, y), step(other, x, y))
     return None
 
