@@ -9,7 +9,7 @@ Logs = dict[str, float] | None
 
 def global_step(model: keras.Model) -> int:
     """The number of training steps that the model has done, including those of earlier calls of `fit`."""
-    return int(keras.ops.convert_to_tensor(model.optimizer.iterations))  # of any replica
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))  # of one replica, where there are several
 
 
 def report(logs: dict[str, float]) -> dict[str, float]:
