@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _CHANGING = {"steps_per_second", "date", "workdir", "flags"}
+_DAMAGE = re.compile("is damaged|cannot be read")
 _STEP, _FROM = re.compile(r"^step +(\d+)/"), re.compile(r"from step (\d+)$")
 
 
@@ -104,9 +105,9 @@ class Faults:
                 print(f"{self.name}: {', '.join(different)}", flush=True)
             self.found["runs compared"] += 1
             self.found["mismatches"] += bool(different)
-            output += "".join(path.read_text() for path in folder.rglob("log.txt"))
-            self.found["steps repeated"] += repeated(output)
-            self.found["damaged files"] += output.count("is damaged") + output.count("cannot be read")
+            outputs = [output, *(path.read_text() for path in folder.rglob("log.txt"))]
+            self.found["steps repeated"] += sum(map(repeated, outputs))
+            self.found["damaged files"] += sum(len(_DAMAGE.findall(text)) for text in outputs)
             shutil.rmtree(folder)
         return self.found
 
