@@ -39,7 +39,7 @@ def markdown(outcomes):
 def written():
     """The table as it stands in the docs: its lines, each a list of cells."""
     lines = PAGE.read_text().partition(BEGIN)[2].partition(END)[0].splitlines()
-    return [[cell.strip(" `") for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
+    return [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
 
 
 def write(table):

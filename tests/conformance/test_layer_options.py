@@ -67,7 +67,10 @@ SERVING_SHARED = [
 ]
 
 
-@pytest.mark.parametrize("estimator", SERVING_SHARED)
+@pytest.mark.parametrize(
+    "estimator",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("rebar", "rloo", "arm"))) for n in SERVING_SHARED],
+)
 def test_gates_that_the_whole_batch_shares(estimator):
     model = randomized(gated(estimator))
     value, expected = exact_gates(model, X, Y)

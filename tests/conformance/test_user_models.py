@@ -192,7 +192,11 @@ CASES = [
 MIXED = [hand_elbo, contrast_in_the_batch, pooled_and_centred]  # their loss is not a mean over the examples
 
 
-@pytest.mark.parametrize(("build", "estimator"), [(case[0], name) for case in CASES for name in case[1:]])
+QUICK = [(build, first) for build, first, _ in CASES]
+SLOW = [pytest.param(build, second, marks=pytest.mark.slow) for build, _, second in CASES]
+
+
+@pytest.mark.parametrize(("build", "estimator"), QUICK + SLOW)
 def test_the_gradient_is_that_of_keras_s_loss(build, estimator):
     repeats = 1 if build in MIXED else 10
     assert_unbiased(*build(estimator), count=10_000 * repeats, power=0.6, repeats=repeats)
