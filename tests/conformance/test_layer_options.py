@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
+from helpers.marks import slow_but
 from helpers.oracle import assert_unbiased
 
 import rebar_tf as rt
@@ -67,10 +68,7 @@ SERVING_SHARED = [
 ]
 
 
-@pytest.mark.parametrize(
-    "estimator",
-    [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("rebar", "rloo", "arm"))) for n in SERVING_SHARED],
-)
+@pytest.mark.parametrize("estimator", slow_but(("rebar", "rloo", "arm"), SERVING_SHARED))
 def test_gates_that_the_whole_batch_shares(estimator):
     model = randomized(gated(estimator))
     value, expected = exact_gates(model, X, Y)

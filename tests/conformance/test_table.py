@@ -6,7 +6,7 @@ import rebar_tf as rt
 from tests.conformance import catalogue, checks, table
 
 CELLS = [
-    pytest.param(column, row, id=f"{row.name}, {column.name}", marks=[pytest.mark.slow] * column.slow(row))
+    pytest.param(column, row, id=f"{row.name}, {column.name}", marks=[pytest.mark.slow] * column.is_slow(row))
     for row in catalogue.ROWS
     for column in checks.COLUMNS
     if not column.elsewhere
@@ -26,7 +26,7 @@ def test_cells_of_another_process(slow):
     failures = []
     for column in checks.COLUMNS:
         for row in catalogue.ROWS:
-            if column.elsewhere and column.slow(row) == slow:
+            if column.elsewhere and column.is_slow(row) == slow:
                 try:
                     column(row)
                 except AssertionError as error:

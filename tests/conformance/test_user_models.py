@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.marks import slow_but
 from helpers.oracle import assert_unbiased
 from keras import layers, ops
 
@@ -192,11 +193,11 @@ CASES = [
 MIXED = [hand_elbo, contrast_in_the_batch, pooled_and_centred]  # their loss is not a mean over the examples
 
 
-QUICK = [(build, first) for build, first, _ in CASES]
-SLOW = [pytest.param(build, second, marks=pytest.mark.slow) for build, _, second in CASES]
+WITH_FIRST = [(build, first) for build, first, _ in CASES]
+WITH_SECOND = [(build, second) for build, _, second in CASES]
 
 
-@pytest.mark.parametrize(("build", "estimator"), QUICK + SLOW)
+@pytest.mark.parametrize(("build", "estimator"), slow_but(WITH_FIRST, WITH_FIRST + WITH_SECOND))
 def test_the_gradient_is_that_of_keras_s_loss(build, estimator):
     repeats = 1 if build in MIXED else 10
     assert_unbiased(*build(estimator), count=10_000 * repeats, power=0.6, repeats=repeats)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.marks import slow_but
 from helpers.networks import NETWORKS, belief_network, check, require_unbiased
 
 import rebar_tf as rt
@@ -40,7 +41,7 @@ def is_encoder(path):
     return path.startswith("encoder")
 
 
-@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("family", slow_but(["bernoulli"], NETWORKS))
 @pytest.mark.parametrize("rule", ["coupled", "hybrid", "q_function"])  # n_pass is the registry's
 def test_every_rule_is_unbiased(rule, family):
     network = NETWORKS[family](RULES[rule](temperature_per_layer=True), 3)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
+from helpers.marks import slow_but
 from helpers.networks import check, dense, log_bernoulli, randomize, require_unbiased
 
 import rebar_tf as rt
@@ -143,7 +144,7 @@ def learner(estimator="rebar", jit_compile=False, **arguments):
     return model
 
 
-@pytest.mark.parametrize("estimator", rt.estimators.names())
+@pytest.mark.parametrize("estimator", slow_but(("rebar", "lax", "nvil", "arm", "concrete"), rt.estimators.names()))
 def test_fit_learns(estimator):
     history = learner(estimator).fit(TOP, BOTTOM, batch_size=16, epochs=6, verbose=0).history
     assert history["loss"][-1] < 0.8 * history["loss"][0]
@@ -151,7 +152,7 @@ def test_fit_learns(estimator):
     assert np.isfinite(history["log_grad_variance"]).all()
 
 
-@pytest.mark.parametrize("generator", ["paper", "deep"])
+@pytest.mark.parametrize("generator", slow_but(["paper"], ["paper", "deep"]))
 def test_two_layers_in_programs_of_several_steps(generator):
     model = learner(num_layers=2, generator=generator, jit_compile=True)
     model.steps_per_execution = 8
@@ -180,7 +181,7 @@ def test_the_seed_fixes_every_initial_weight():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("generator", ["paper", "deep"])
+@pytest.mark.parametrize("generator", slow_but(["deep"], ["paper", "deep"]))
 def test_everything_is_saved(generator, tmp_path):
     means = dict(input_mean=TOP[:7].mean(axis=0), output_mean=BOTTOM[:7].mean(axis=0))
     model = learner(rt.estimators.Rebar(0.3), num_layers=2, generator=generator, nonlinear=True, **means)

@@ -1,6 +1,7 @@
 """The counter-based generator: uniform, independent, the same everywhere."""
 
 import hashlib
+import itertools
 import types
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
+import rebar_tf as rt
 from rebar_tf.sampling import noise
 from rebar_tf.sampling.noise import uniform
+from rebar_tf.training import bounds, model
 
 FALSE_ALARM = 1e-6
 
@@ -81,3 +84,24 @@ def test_keys_are_odd_and_each_replica_has_its_own(monkeypatch):
         keys += [int(noise._key((k,))) for k in range(20)]
     assert len(set(keys)) == 80
     assert all(key % 2 for key in keys)
+
+
+def test_seeds_places_streams_and_replicas_never_share_a_key(monkeypatch):
+    """Nor does a layer by itself, whose key is its seed and its index."""
+    keys = []
+    for replica in range(4):
+        context = types.SimpleNamespace(num_replicas_in_sync=4, replica_id_in_sync_group=replica)
+        monkeypatch.setattr(tf.distribute, "get_replica_context", lambda context=context: context)
+        of_models = itertools.product([*range(12), 121, 1212, 2**31 - 1], range(12), [*range(4), *range(16, 24)])
+        of_layers = itertools.product(range(12), range(12))
+        keys += [int(noise._key(key)) for key in [*of_models, *of_layers]]
+    assert len(set(keys)) == len(keys) > 8_000
+
+
+def test_training_evaluation_bounds_and_further_samples_have_streams_of_their_own():
+    traces, _ = rt.estimators.get("rloo", num_samples=8).hard_passes(lambda: tf.zeros([2]), 1)
+    streams = [trace.stream for trace in traces]
+    assert len(set(streams)) == 8
+    assert streams[0] == 0
+    assert not {model._EVALUATION_STREAM, bounds._BOUND_STREAM} & {*streams}
+    assert model._EVALUATION_STREAM != bounds._BOUND_STREAM
