@@ -23,21 +23,21 @@ class _Source:
     """Where the splits of a dataset come from.
 
     Attributes:
-        splits: From data_dir, binarization and seed to training, validation and test split.
+        splits: From data_dir, verify, binarization and seed to training, validation and test split.
         seed: The seed of the fixed draw unless another is given.
         binary: Whether the images are binary in their files, so that nothing is drawn.
     """
 
-    splits: Callable[[DataDir, str, int], Splits]
+    splits: Callable[[DataDir, bool, str, int], Splits]
     seed: int = 0
     binary: bool = False
 
 
-def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, int], Splits]:
+def _drawn_apart(read: Callable[[DataDir, bool], Splits]) -> Callable[[DataDir, bool, str, int], Splits]:
     """Splits that are each drawn with a stream of their own, from a function that reads their pixels."""
 
-    def splits(data_dir: DataDir, binarization: str, seed: int) -> Splits:
-        pixels = dict(enumerate(read(data_dir)))
+    def splits(data_dir: DataDir, verify: bool, binarization: str, seed: int) -> Splits:
+        pixels = dict(enumerate(read(data_dir, verify)))
         streams: tuple[int | tuple[int, ...], ...] = (seed, (seed, 1), (seed, 2))
         # Popped, so that the pixels of a split are gone before the next one is made.
         train, valid, test = (split_pixels(pixels.pop(i), binarization, stream) for i, stream in enumerate(streams))
@@ -48,8 +48,10 @@ def _drawn_apart(read: Callable[[DataDir], Splits]) -> Callable[[DataDir, str, i
 
 _SOURCES = {
     "mnist": _Source(_drawn_apart(mnist_pixels)),
-    "mnist_5k": _Source(_drawn_apart(lambda data_dir: mnist_5k_pixels())),
-    "mnist_larochelle": _Source(lambda data_dir, binarization, seed: mnist_larochelle_splits(data_dir), binary=True),
+    "mnist_5k": _Source(_drawn_apart(lambda data_dir, verify: mnist_5k_pixels())),
+    "mnist_larochelle": _Source(
+        lambda data_dir, verify, binarization, seed: mnist_larochelle_splits(data_dir, verify), binary=True
+    ),
     "omniglot": _Source(_drawn_apart(omniglot_pixels)),
     "omniglot_burda": _Source(omniglot_burda_splits, seed=5),  # the seed of the authors' code
 }
@@ -73,6 +75,7 @@ def load(
     data_dir: str | os.PathLike | None = None,
     binarization: str = "fixed",
     binarization_seed: int | None = None,
+    verify: bool = True,
 ) -> Dataset:
     """Load a dataset of flat 28x28 images.
 
@@ -96,12 +99,14 @@ def load(
             `numpy.random.RandomState(seed).uniform(size=x.shape) < x`; the validation and the test
             split have the streams `[seed, 1]` and `[seed, 2]`. For "omniglot_burda" one stream draws all of
             the file. None is the dataset's own: 5 for "omniglot_burda", as in the paper's code, 0 for the others.
+        verify: Whether raw files must be the published ones, by their sums. What tensorflow-datasets downloads is
+            always held to its sums.
 
     Returns:
         The dataset; its splits are `[n, 784]`, boolean or, for a dynamic binarization, float32.
 
     Raises:
-        ValueError: If an argument is not as above, or a raw file is missing or damaged.
+        ValueError: If an argument is not as above, or a raw file is missing, damaged or not the published one.
         OSError: If the prepared copy of Omniglot cannot be written.
         DatasetUnavailableError: If the dataset is neither on disk nor can be downloaded.
 
@@ -113,7 +118,7 @@ def load(
     _check_arguments(name, data_dir, binarization, binarization_seed)
     source = _SOURCES[name]
     seed = source.seed if binarization_seed is None else binarization_seed
-    splits = dict(zip(("train", "valid", "test"), source.splits(data_dir, binarization, seed), strict=True))
+    splits = dict(zip(("train", "valid", "test"), source.splits(data_dir, verify, binarization, seed), strict=True))
     drawn_with = None if source.binary else seed
     return Dataset(name, **splits, binarization=binarization, binarization_seed=drawn_with)
 

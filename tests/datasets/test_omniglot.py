@@ -150,7 +150,7 @@ def burda_dir(burda, tmp_path):
 def test_burda_is_drawn_shuffled_and_split_as_by_the_authors(tmp_path, cache, capsys):
     drawn, content = burda_like({"train": 24_345, "test": 8_070})
     (tmp_path / "chardata.mat").write_bytes(content)
-    fixed = datasets.load("omniglot_burda", tmp_path)
+    fixed = datasets.load("omniglot_burda", tmp_path, verify=False)
     random = np.random.RandomState(5)
     train, test = (random.uniform(size=x.shape) < x for x in (drawn["train"], drawn["test"]))
     train = train.reshape(-1, 784)[np.random.RandomState(123).permutation(24_345)]
@@ -163,11 +163,11 @@ def test_burda_is_drawn_shuffled_and_split_as_by_the_authors(tmp_path, cache, ca
 
 
 def test_burda_binarization_is_a_choice(burda, burda_dir, cache):
-    dynamic = datasets.load("omniglot_burda", burda_dir / "omniglot", binarization="dynamic")
+    dynamic = datasets.load("omniglot_burda", burda_dir / "omniglot", binarization="dynamic", verify=False)
     assert dynamic.train.dtype == np.float32
     order = np.random.RandomState(123).permutation(60)
     np.testing.assert_array_equal(dynamic.valid, burda[0]["train"].reshape(-1, 784)[order[50:]])
-    drawn = [datasets.load("omniglot_burda", burda_dir, binarization_seed=seed) for seed in (None, 5, 0)]
+    drawn = [datasets.load("omniglot_burda", burda_dir, binarization_seed=seed, verify=False) for seed in (None, 5, 0)]
     np.testing.assert_array_equal(drawn[0].test, drawn[1].test)
     assert not np.array_equal(drawn[0].test, drawn[2].test)
 
@@ -182,11 +182,11 @@ def test_prepared_copy_is_read_again_and_made_anew_for_other_drawings(burda, bur
         return {split: part.reshape(-1, 784) * (0.5 ** (len(read) - 1)) for split, part in burda[0].items()}
 
     monkeypatch.setattr(builders.chardata, "read_chardata", recorded)
-    first, again = (datasets.load("omniglot_burda", burda_dir, binarization="dynamic") for _ in range(2))
+    first, again = (datasets.load("omniglot_burda", burda_dir, binarization="dynamic", verify=False) for _ in range(2))
     assert read == [path]
     np.testing.assert_array_equal(again.test, first.test)
     path.write_bytes(b"other drawings")
-    other = datasets.load("omniglot_burda", burda_dir, binarization="dynamic")
+    other = datasets.load("omniglot_burda", burda_dir, binarization="dynamic", verify=False)
     assert read == [path, path]
     np.testing.assert_array_equal(other.test, first.test / 2)
 
@@ -196,16 +196,16 @@ def test_published_file_needs_no_data_dir_a_second_time(burda, burda_dir, cache,
 
     checksum = raw_files.checksum(burda_dir / "omniglot" / "chardata.mat")
     monkeypatch.setattr(builders.OmniglotBurda, "CHECKSUM", checksum)
-    given = datasets.load("omniglot_burda", burda_dir)
+    given = datasets.load("omniglot_burda", burda_dir, verify=False)
     np.testing.assert_array_equal(datasets.load("omniglot_burda").test, given.test)
 
 
 def test_damaged_copy_is_named(burda_dir, cache):
-    datasets.load("omniglot_burda", burda_dir)
+    datasets.load("omniglot_burda", burda_dir, verify=False)
     (records,) = cache.rglob("*test.tfrecord*")
     records.write_bytes(records.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=r"prepared copy in .* is damaged .*; remove the folder") as caught:
-        datasets.load("omniglot_burda", burda_dir)
+        datasets.load("omniglot_burda", burda_dir, verify=False)
     assert str(records.parent) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -213,7 +213,7 @@ def test_damaged_copy_is_named(burda_dir, cache):
 def test_cache_that_cannot_be_written_is_named(burda_dir, cache):
     cache.write_text("a file, where a folder is wanted")
     with pytest.raises(OSError, match=r"cannot write the prepared copy to .*TFDS_DATA_DIR"):
-        datasets.load("omniglot_burda", burda_dir)
+        datasets.load("omniglot_burda", burda_dir, verify=False)
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content], ids=["truncated", "whole"])
@@ -267,7 +267,7 @@ def test_burda_is_never_replaced_by_the_drawings(tmp_path, cache, no_network):
     with pytest.raises(
         datasets.DatasetUnavailableError, match=r"--dataset=omniglot, .* cannot be compared with Burda's"
     ):
-        datasets.load("omniglot_burda", tmp_path)
+        datasets.load("omniglot_burda", tmp_path, verify=False)
 
 
 def test_drawings_are_never_replaced_by_burda(burda_dir, cache, no_network):
@@ -388,9 +388,9 @@ def check_splits(dataset, background, evaluation):
 def test_background_is_for_training_and_evaluation_for_testing(tmp_path, cache, few_drawings):
     for file, images in zip(ZIPS, few_drawings, strict=True):
         (tmp_path / file).write_bytes(zip_bytes(members(images, root=file[:-4])))
-    dynamic = datasets.load("omniglot", tmp_path, binarization="dynamic")
+    dynamic = datasets.load("omniglot", tmp_path, binarization="dynamic", verify=False)
     check_splits(dynamic, *few_drawings)
-    fixed = datasets.load("omniglot", tmp_path)
+    fixed = datasets.load("omniglot", tmp_path, verify=False)
     for split, stream in (("train", 0), ("valid", [0, 1]), ("test", [0, 2])):
         x = getattr(dynamic, split)
         np.testing.assert_array_equal(getattr(fixed, split), np.random.RandomState(stream).uniform(size=x.shape) < x)
@@ -399,7 +399,7 @@ def test_background_is_for_training_and_evaluation_for_testing(tmp_path, cache, 
 def test_one_zip_file_without_the_other_is_an_error(tmp_path, cache):
     (tmp_path / ZIPS[1]).write_bytes(WHOLE)
     with pytest.raises(ValueError, match=f"lacks {ZIPS[0]}"):
-        datasets.load("omniglot", tmp_path)
+        datasets.load("omniglot", tmp_path, verify=False)
 
 
 class FakeOmniglot:

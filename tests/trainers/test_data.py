@@ -47,7 +47,7 @@ def test_statistics_are_those_of_the_images(tmp_path, capsys):
 def test_images_that_are_binary_by_themselves_have_their_statistics(tmp_path, monkeypatch):
     digits = np.random.RandomState(0).uniform(size=(3, 784)) < 0.25
 
-    def load(name, data_dir, binarization, binarization_seed):
+    def load(name, data_dir, binarization, binarization_seed, verify):
         assert (binarization, binarization_seed) == ("fixed", None)
         return rt.datasets.Dataset(name, digits, digits, digits, binarization_seed=None)
 

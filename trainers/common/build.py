@@ -64,6 +64,7 @@ def load_images(experiment: Experiment, *named: str) -> rt.datasets.Dataset:
             experiment.data_dir,
             experiment.binarization,
             experiment.binarization_seed,
+            experiment.verify_data,
         )
     except (ValueError, OSError, rt.datasets.DatasetUnavailableError) as error:
         raise BadInput(f"{_given(experiment, *named)}: {one_line(error)}") from error

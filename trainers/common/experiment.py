@@ -27,6 +27,7 @@ class Experiment:
         "omniglot/chardata.mat or omniglot/images_*.zip, or that of tensorflow-datasets. Unset: the latter's default; "
         "mnist_5k needs none.",
     )
+    verify_data: bool = _flag(True, "Whether raw files must be the published ones, by their sums.")
     binarization: str = _flag(
         "fixed",
         "How pixels become 0 or 1: fixed is once and for all, dynamic anew at every step. "
@@ -83,9 +84,9 @@ class Experiment:
 
 
 FLAGS = {field.name: field for field in dataclasses.fields(Experiment) if field.name != "options"}
-DATASET = ("dataset", "data_dir", "binarization", "binarization_seed")
+DATASET = ("dataset", "data_dir", "verify_data", "binarization", "binarization_seed")
 MODEL = ("task", "structured_generator", "num_layers", "nonlinear", "hidden_units")
 TRAINING = ("learning_rate", "batch_size", "num_steps", "seed", "report_every")
 RUN = ("checkpoint_minutes", "workdir")
 # Where a run is stored and how often it is saved changes none of its numbers.
-FREE_FLAGS = ("workdir", "data_dir", "checkpoint_minutes")
+FREE_FLAGS = ("workdir", "data_dir", "verify_data", "checkpoint_minutes")

@@ -23,7 +23,7 @@ from trainers.common.tensorflow_import import import_tensorflow
 def parse(argv: Sequence[str]) -> dict[str, Any]:
     """The flags of a command line, by name."""
     values = flags.Flags()
-    flags.define_experiment(values, "dataset", "data_dir", "binarization_seed")
+    flags.define_experiment(values, "dataset", "data_dir", "verify_data", "binarization_seed")
     flags.define_boolean(values, "preview", False, "Whether to draw some images of each split.")
     text = "Folder of statistics.json and preview.png, which are replaced. Unset: runs/data-DATASET."
     flags.define_string(values, "workdir", None, text)

@@ -19,7 +19,7 @@ _SPLITS = ("train", "valid", "test")
 Images = dict[str, np.ndarray]
 
 
-def run(dataset: str, data_dir: str | None, binarization_seed: int | None, preview: bool, workdir: str | None) -> None:
+def run(dataset: str, preview: bool, workdir: str | None, **given: Any) -> None:
     """Prints the statistics, and writes them and the preview; the arguments are the flags.
 
     Raises:
@@ -29,7 +29,7 @@ def run(dataset: str, data_dir: str | None, binarization_seed: int | None, previ
     folder = pathlib.Path("runs", f"data-{dataset}") if workdir is None else pathlib.Path(workdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        experiment = Experiment(dataset=dataset, data_dir=data_dir, binarization_seed=binarization_seed)
+        experiment = Experiment(dataset=dataset, **given)
         _report(experiment, folder, preview)
     except OSError as error:
         raise BadInput(

@@ -39,7 +39,9 @@ _METHODS = ("nvil", "muprop", "rebar:0.1", "rebar", "concrete:0.1")
 def parse(argv: Sequence[str]) -> Settings:
     """The settings of a command line."""
     values = flags.Flags()
-    flags.define_experiment(values, *SHARED_FLAGS, "data_dir", "num_steps", "checkpoint_minutes", "workdir")
+    flags.define_experiment(
+        values, *SHARED_FLAGS, "data_dir", "verify_data", "num_steps", "checkpoint_minutes", "workdir"
+    )
     text = (
         "What is trained on what, separated by commas. Expected: dataset:task, as in mnist:structured, of the names of "
         "--dataset and --task of trainers.train."

@@ -55,5 +55,5 @@ class Settings:
     @property
     def free_arguments(self) -> tuple[str, ...]:
         """Arguments of `trainers.train` that no number depends on."""
-        values = ((name, getattr(self.experiment, name)) for name in ("data_dir", "checkpoint_minutes"))
-        return tuple(f"--{name}={value}" for name, value in values if value is not None)
+        values = ((name, getattr(self.experiment, name)) for name in ("data_dir", "verify_data", "checkpoint_minutes"))
+        return tuple(f"--{name}={value}" for name, value in values if value != FLAGS[name].default)

@@ -31,6 +31,7 @@ class Drawings(tfds.core.GeneratorBasedBuilder):
     Args:
         source: The folder of the raw files; None downloads them.
         key: A name for the contents of the raw files, so that other files get another folder; None for the published.
+        verify: Whether the raw files must hold what was published.
         data_dir: The folder of tensorflow-datasets; None is its default, `~/tensorflow_datasets` unless the
             environment variable TFDS_DATA_DIR names another.
         **kwargs: Other arguments of a tensorflow-datasets builder.
@@ -46,10 +47,11 @@ class Drawings(tfds.core.GeneratorBasedBuilder):
         *,
         source: pathlib.Path | None = None,
         key: str | None = None,
+        verify: bool = True,
         data_dir: str | os.PathLike | None = None,
         **kwargs: Any,
     ):
-        self.source = source
+        self.source, self.verify = source, verify
         if key is not None:
             kwargs["config"] = tfds.core.BuilderConfig(name=key)
         # tensorflow-datasets reads the variable when it is imported; here it may be set later, too.
@@ -93,7 +95,11 @@ class OmniglotBurda(Drawings):
 
     def read_source(self, dl_manager: tfds.download.DownloadManager) -> dict[str, np.ndarray]:
         if self.source is not None:
-            return chardata.read_chardata(self.source / self.FILES[0], self.COUNTS)
+            path = self.source / self.FILES[0]
+            images = chardata.read_chardata(path, self.COUNTS)
+            if self.verify:
+                raw_files.check_sum(path, "MD5", raw_files.checksum(path), self.CHECKSUM)
+            return images
         path = pathlib.Path(dl_manager.download(self.URL))
         found = raw_files.checksum(path)
         if found != self.CHECKSUM:
@@ -109,7 +115,14 @@ class Omniglot28x28(Drawings):
     DTYPE = np.uint8
     FILES = ("images_background.zip", "images_evaluation.zip")
     COUNTS = types.MappingProxyType({"train": 19_280, "test": 13_180})
-    CHECKSUM = None  # the zip files of tensorflow-datasets are checked by itself
+    CHECKSUM = None  # tensorflow-datasets checks the zip files that it downloads by itself
+    # The SHA-256 of the black and white pixels, whatever the zip files pack them with.
+    DRAWINGS = types.MappingProxyType(
+        {
+            "train": "0c9dd3e690771a96b7005791e921146797608178e3c6ee5ba6e82cc98a57121e",
+            "test": "9981879aa1d6238ebf877b6a048c375fec76cf8ab66b261d4edca5c50a8c9e32",
+        }
+    )
 
     def check_reachable(self) -> None:
         if not tfds_omniglot.builder(self._data_dir_root).is_prepared():
@@ -119,13 +132,13 @@ class Omniglot28x28(Drawings):
         if self.source is None:
             return tfds_omniglot.read_tfds_omniglot(self._data_dir_root, self.COUNTS)
         return {
-            split: read_drawings(self.source / file, count)
+            split: read_drawings(self.source / file, count, self.DRAWINGS[split] if self.verify else None)
             for (split, count), file in zip(self.COUNTS.items(), self.FILES, strict=True)
         }
 
 
 def load_images(
-    builder_class: type[Drawings], name: str, data_dir: str | os.PathLike | None, ways_out: str
+    builder_class: type[Drawings], name: str, data_dir: str | os.PathLike | None, verify: bool, ways_out: str
 ) -> dict[str, np.ndarray]:
     """Read a set from its prepared copy, which is made first if there is none.
 
@@ -136,20 +149,24 @@ def load_images(
         builder_class: The builder of the set.
         name: The name of the set, for errors.
         data_dir: The folder with the raw files, in it or in its folder `omniglot`.
+        verify: Whether raw files must hold what was published.
         ways_out: What an error about a failed download suggests.
 
     Returns:
         The images of each split, `[n, 784]`, in the order of their source.
 
     Raises:
-        ValueError: If a raw file or the prepared copy is damaged.
+        ValueError: If a raw file or the prepared copy is damaged, or a raw file not the published one.
         OSError: If the prepared copy cannot be written.
         DatasetUnavailableError: If there is nothing on disk and the download fails.
     """
     folder = raw_files.find_folder(data_dir, "omniglot", builder_class.FILES)
     if folder is not None:
         key = raw_files.checksum(*(folder / file for file in builder_class.FILES))
-        builder = builder_class(source=folder, key=None if key == builder_class.CHECKSUM else key)
+        published = key == builder_class.CHECKSUM
+        # What was not verified has a copy of its own: one that is there under the plain key was.
+        name = None if published else key if verify else f"{key}-not-verified"
+        builder = builder_class(source=folder, key=name, verify=verify)
         _prepare_from_raw(builder)
     else:
         builder = builder_class(data_dir=data_dir)

@@ -1,15 +1,19 @@
 """The original Omniglot drawings: zip files of PNG images, brought to 28x28."""
 
+import hashlib
 import pathlib
 import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tqdm
+
+from rebar_tf.datasets.sources.raw_files import check_sum
 
 SIDE = 105
 _SMALL_SIDE = 28
@@ -20,18 +24,19 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_SIZE = struct.Struct(">16xII")  # where a PNG file says its width and height
 
 
-def read_drawings(path: pathlib.Path, count: int) -> np.ndarray:
+def read_drawings(path: pathlib.Path, count: int, sha256: str | None = None) -> np.ndarray:
     """Read the drawings of a zip file without unpacking it to disk.
 
     Args:
         path: The file.
         count: The number of drawings that the file must hold.
+        sha256: What the SHA-256 of all drawings must be, a bit a pixel; None is anything.
 
     Returns:
         `[count, 784]`, uint8, 255 is ink; sorted by the names in the zip file: alphabet, character, drawing.
 
     Raises:
-        ValueError: If the file is not a whole zip file of just those drawings.
+        ValueError: If the file is not a whole zip file of just those drawings, or they have another sum.
     """
     expected = f"expected a zip file of {count} PNG images of {SIDE}x{SIDE} pixels, ALPHABET/characterNN/NNNN_NN.png"
     with open(path, "rb") as file:
@@ -40,12 +45,22 @@ def read_drawings(path: pathlib.Path, count: int) -> np.ndarray:
                 names = sorted(filter(_DRAWING.fullmatch, archive.namelist()))
                 if len(names) != count:
                     raise ValueError(f"{path} has {len(names)} drawings; {expected}")
-                return shrink(_decoded(archive, names, path, expected), count)
+                digest = hashlib.sha256()
+                small = shrink(_summed(_decoded(archive, names, path, expected), digest), count)
         # zipfile says NotImplementedError to an unknown compression, RuntimeError to an encrypted file and OSError to
         # an entry that starts before the file, which is what damaged headers look like.
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path} is truncated, damaged or no zip file ({reason}); {expected}") from error
+    if sha256 is not None:
+        check_sum(path, "SHA-256 of all drawings", digest.hexdigest(), sha256)
+    return small
+
+
+def _summed(images: Iterable[np.ndarray], digest: Any) -> Iterator[np.ndarray]:
+    for image in images:
+        digest.update(np.packbits(image != 0))  # ink or paper, whatever way the file says it
+        yield image
 
 
 def _decoded(archive: zipfile.ZipFile, names: list[str], path: pathlib.Path, expected: str) -> Iterator[np.ndarray]:

@@ -12,7 +12,9 @@ _NUM_VALID = 1345
 _SHUFFLE_SEED = 123
 
 
-def omniglot_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def omniglot_pixels(
+    data_dir: str | os.PathLike | None, verify: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read the original drawings of Omniglot, brought from 105x105 to 28x28.
 
     The drawings of the 30 background alphabets, shuffled, are the training split, and their last 1,345 the validation
@@ -22,24 +24,25 @@ def omniglot_pixels(data_dir: str | os.PathLike | None) -> tuple[np.ndarray, np.
     Args:
         data_dir: The folder with `images_background.zip` and `images_evaluation.zip`, in it or in its folder
             `omniglot`; else the folder of tensorflow-datasets. None is the latter's default folder.
+        verify: Whether the raw files must hold the published drawings.
 
     Returns:
         The training, validation and test split: `[17935, 784]`, `[1345, 784]` and `[13180, 784]`, uint8, 255 is ink.
 
     Raises:
-        ValueError: If a raw file is missing or damaged.
+        ValueError: If a raw file is missing, damaged or not the published one.
         OSError: If the prepared copy cannot be written.
         DatasetUnavailableError: If there is nothing on disk and the download fails.
     """
     from rebar_tf.datasets.sources import builders  # imported here: it imports tensorflow-datasets
 
     ways_out = "--dataset=mnist_5k, which needs no download"
-    images = builders.load_images(builders.Omniglot28x28, "omniglot", data_dir, ways_out)
+    images = builders.load_images(builders.Omniglot28x28, "omniglot", data_dir, verify, ways_out)
     return *_split(images["train"]), images["test"]
 
 
 def omniglot_burda_splits(
-    data_dir: str | os.PathLike | None, binarization: str, seed: int
+    data_dir: str | os.PathLike | None, verify: bool, binarization: str, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read Burda's Omniglot, split and binarized as in the authors' code.
 
@@ -49,6 +52,7 @@ def omniglot_burda_splits(
     Args:
         data_dir: The folder with `chardata.mat`, in it or in its folder `omniglot`; else the folder of
             tensorflow-datasets. None is the latter's default folder.
+        verify: Whether the raw file must be the published one.
         binarization: "fixed" or "dynamic".
         seed: The seed of the fixed draw; the authors' is 5.
 
@@ -57,14 +61,14 @@ def omniglot_burda_splits(
         binarization, float32 for a dynamic one.
 
     Raises:
-        ValueError: If the raw file is damaged.
+        ValueError: If the raw file is damaged or not the published one.
         OSError: If the prepared copy cannot be written.
         DatasetUnavailableError: If there is nothing on disk and the download fails.
     """
     from rebar_tf.datasets.sources import builders  # imported here: it imports tensorflow-datasets
 
     ways_out = "--dataset=omniglot, the original drawings, whose bounds cannot be compared with Burda's"
-    images = builders.load_images(builders.OmniglotBurda, "omniglot_burda", data_dir, ways_out)
+    images = builders.load_images(builders.OmniglotBurda, "omniglot_burda", data_dir, verify, ways_out)
     random = random_state(seed)
     train, test = (
         draw(images.pop(split), random) if binarization == "fixed" else probabilities(images.pop(split))

@@ -50,6 +50,28 @@ def checksum(*paths: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
+def check_sum(path: pathlib.Path, what: str, found: str, published: str) -> None:
+    """Raise an error if a file is not the published one.
+
+    Args:
+        path: The file.
+        what: Which sum of what of it.
+        found: The sum, in hexadecimal.
+        published: What it should be.
+
+    Raises:
+        ValueError: If they differ.
+
+    Example:
+        >>> check_sum(pathlib.Path("a.mat"), "MD5", "21ec", "21ec")
+    """
+    if found != published:
+        raise ValueError(
+            f"{path} does not hold the published data: its {what} is {found}, not {published}. To take it all the "
+            "same: --noverify_data, verify=False of rebar_tf.datasets.load"
+        )
+
+
 def probe(url: str) -> None:
     """Raise an error at once if `url` cannot be reached; tensorflow-datasets itself would retry for minutes."""
     import requests
