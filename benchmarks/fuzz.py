@@ -10,12 +10,14 @@ python -m benchmarks.fuzz --inputs=2000 --only="damaged files"
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 import time
 
 from absl import app, flags
 
+os.environ.setdefault("TQDM_DISABLE", "1")  # of files that are read a thousand times
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
 _INPUTS = flags.DEFINE_integer("inputs", 4000, "How many inputs to try, of all properties together.", lower_bound=4)

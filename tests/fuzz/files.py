@@ -1,58 +1,129 @@
 """Damaged files of every format that is read: the reader returns what the file holds, or names it in a ValueError."""
 
 import gzip
+import io
+import json
 import pathlib
 import struct
 import tempfile
+import zipfile
 
 import numpy as np
+import scipy.io
+import tensorflow as tf
 from hypothesis import strategies as st
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
 
-from rebar_tf.datasets.sources import drawings, idx, larochelle
+from rebar_tf import callbacks
+from rebar_tf.callbacks import report_table, tensorboard
+from rebar_tf.datasets.sources import chardata, drawings, idx, larochelle
+from trainers.common.errors import BadInput
+from trainers.common.experiment import Experiment
+from trainers.run.workdir import Workdir
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (3, 784), dtype=np.uint8)
+IDX = struct.pack(">IIII", 2051, 3, 28, 28) + PIXELS.tobytes()
 
 
-def read_amat(path):
-    return larochelle.read_amat(path, 2)
+def images(read):
+    """Checks that the reader's images are flat; what they hold is checked where nothing is damaged."""
+
+    def checked(path):
+        found = read(path)
+        assert found.shape == (len(found), 784)
+        return found.tolist()
+
+    return checked
 
 
-def read_idx(path):
-    return idx.read_idx_images(path, 3)
-
-
-def read_zip(path):
-    return drawings.read_drawings(path, 2)
-
-
-def whole_zip():
-    import io
-    import zipfile
-
-    import tensorflow as tf
-
+def whole_zip(names, contents):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for i in range(2):
-            image = RNG.integers(0, 2, (105, 105, 1), dtype=np.uint8) * 255
-            archive.writestr(f"images_background/A/character01/0001_0{i}.png", tf.io.encode_png(image).numpy())
+        for name, content in zip(names, contents, strict=True):
+            archive.writestr(name, content)
     return stream.getvalue()
 
 
-WHOLE = {
-    "idx": (gzip.compress(struct.pack(">IIII", 2051, 3, 28, 28) + PIXELS.tobytes()), read_idx),
-    "amat": (b"\n".join(b" ".join(b"%d" % (p > 127) for p in row) for row in PIXELS[:2]) + b"\n", read_amat),
-    "zip": (whole_zip(), read_zip),
-}
+def whole_drawings():
+    inks = RNG.integers(0, 2, (2, 105, 105, 1), dtype=np.uint8) * 255
+    names = [f"images_background/A/character01/0001_0{i}.png" for i in range(2)]
+    return whole_zip(names, [tf.io.encode_png(image).numpy() for image in inks])
 
+
+def whole_matrices():
+    stream = io.BytesIO()
+    drawings = {"data": RNG.uniform(size=(784, 2)), "testdata": RNG.uniform(size=(784, 1))}
+    scipy.io.savemat(stream, drawings, do_compression=True)
+    return stream.getvalue()
+
+
+def whole_events():
+    stream = io.BytesIO()
+    RecordWriter(stream).write(Event(step=3).SerializeToString())
+    return 2 * stream.getvalue()
+
+
+def read_matrices(path):
+    found = chardata.read_chardata(path, {"train": 2, "test": 1})
+    assert {split: image.shape for split, image in found.items()} == {"train": (2, 784), "test": (1, 784)}
+    return [image.tolist() for image in found.values()]
+
+
+def read_table(path):
+    rows = report_table.read_table(path, COLUMNS)
+    assert all(type(row["step"]) is int and set(row) <= set(COLUMNS) for row in rows)
+    return rows
+
+
+def read_flags(path):
+    path.rename(path.with_name("flags.json"))
+    try:
+        found = Workdir(path.parent).stored_flags()
+    finally:
+        path.with_name("flags.json").rename(path)
+    assert set(found) >= {"num_steps"}
+    return found
+
+
+def read_checkpoint(path):
+    return str(callbacks.last_good(path))
+
+
+def read_events(path):
+    """Of TensorBoard: what can be read of them, and what is wrong."""
+    found, damage = tensorboard._read(path)
+    assert damage is None or damage
+    return [event.step for event in found]
+
+
+COLUMNS = ("step", "bound", "temperature")
+TABLE = b"# run\n" + b",".join(name.encode() for name in COLUMNS) + b"\n500,-120.5,0.5\n1000,-110.25,\n"
+TEXT = b"\n".join(b" ".join(b"%d" % (p > 127) for p in row) for row in PIXELS[:2]) + b"\n"
+MODEL = ("config.json", "metadata.json", "model.weights.h5")
+WHOLE = {
+    "idx": (gzip.compress(IDX), images(lambda path: idx.read_idx_images(path, 3))),
+    "amat": (TEXT, images(lambda path: larochelle.read_amat(path, 2))),
+    "zip": (whole_drawings(), images(lambda path: drawings.read_drawings(path, 2))),
+    "mat": (whole_matrices(), read_matrices),
+    "table": (TABLE, read_table),
+    "flags": (json.dumps(Experiment().flags()).encode(), read_flags),
+    "checkpoint": (whole_zip(MODEL, [RNG.bytes(300)] * 3), read_checkpoint),
+    "events": (whole_events(), read_events),
+}
+IN_A_PROCESS = {"mat"}  # read in a process of its own, which takes half a second
 
 DAMAGE = st.tuples(
     st.sampled_from(["change", "cut", "insert", "remove", "repeat"]),
     st.integers(0, 2**16),
     st.binary(min_size=1, max_size=8),
 )
-DAMAGES = st.tuples(st.sampled_from(sorted(WHOLE)), st.lists(DAMAGE, max_size=4))
+
+
+def damages(names):
+    """Files of these formats, each with up to four kinds of damage."""
+    return st.tuples(st.sampled_from(sorted(names)), st.lists(DAMAGE, max_size=4))
 
 
 def damaged(content, damages):
@@ -74,20 +145,20 @@ def damaged(content, damages):
 
 
 def check_damaged_file(case):
-    """What comes is a whole array of the right shape, or a ValueError that names the file."""
-    name, damages = case
+    """What comes is a result of the right form, or an error that names the file, and none if nothing is damaged."""
+    name, found = case
     whole, read = WHOLE[name]
-    content = damaged(whole, damages)
+    content = damaged(whole, found)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "file")
         path.write_bytes(content)
         try:
-            images = read(path)
-        except ValueError as error:
-            if str(path) not in str(error):
+            result = read(path)
+        except (ValueError, BadInput) as error:
+            assert content != whole
+            if path.name not in str(error) and folder not in str(error):
                 raise
             return
-        assert images.shape == (len(images), 784)
         if content == whole:
             path.write_bytes(whole)
-            np.testing.assert_array_equal(images, read(path))
+            assert result == read(path)

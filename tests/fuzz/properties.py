@@ -7,16 +7,22 @@ from fuzz import api, commands, files
 from hypothesis import HealthCheck, given, settings
 
 PROPERTIES = {
-    "damaged files": (files.check_damaged_file, files.DAMAGES),
+    "damaged files": (files.check_damaged_file, files.damages(files.WHOLE.keys() - files.IN_A_PROCESS)),
+    "damaged matrices": (files.check_damaged_file, files.damages(files.IN_A_PROCESS)),
     "expectation": (api.check_expectation, api.expectations()),
     "layers": (api.check_layer, api.layers()),
     "command lines": (commands.check_command_line, commands.COMMAND_LINES),
 }
 
 
+IN_A_PROCESS = 50  # as many times fewer inputs of what takes a process each
+
+
 def tried(name, inputs, derandomize=False):
     """How many inputs held the property of that name, of so many asked for; raises at one that does not hold it."""
     check, strategy = PROPERTIES[name]
+    if name == "damaged matrices":
+        inputs = -(-inputs // IN_A_PROCESS)
     count = 0
 
     def counted(case):
