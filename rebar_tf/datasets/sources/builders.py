@@ -165,8 +165,8 @@ def load_images(
         key = raw_files.checksum(*(folder / file for file in builder_class.FILES))
         published = key == builder_class.CHECKSUM
         # What was not verified has a copy of its own: one that is there under the plain key was.
-        name = None if published else key if verify else f"{key}-not-verified"
-        builder = builder_class(source=folder, key=name, verify=verify)
+        version = None if published else key if verify else f"{key}-not-verified"
+        builder = builder_class(source=folder, key=version, verify=verify)
         _prepare_from_raw(builder)
     else:
         builder = builder_class(data_dir=data_dir)
