@@ -188,7 +188,7 @@ def train_control(model, x: np.ndarray, num_steps: int) -> float:
         optimizer.apply_gradients([(g, variable) for g, variable in pairs if g is not None])
         return (i + 1,)
 
-    @tf.function(jit_compile=True)
+    @tf.function(autograph=False, jit_compile=True)
     def advance(count):
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)])
         return optimizer.iterations.value + 0

@@ -12,6 +12,7 @@ import the copy, and that the tests that found a fault pass without one. The exi
 
 from __future__ import annotations
 
+import ast
 import concurrent.futures
 import dataclasses
 import pathlib
@@ -103,7 +104,7 @@ def mutated(mutation: Mutation) -> str | None:
     if text.count(mutation.before) != 1:
         return None
     text = text.replace(mutation.before, mutation.after)
-    compile(text, mutation.file, "exec")  # a fault is no error of syntax, which any test would find
+    ast.parse(text, mutation.file)  # a fault is no error of syntax, which any test would find
     return text
 
 

@@ -25,7 +25,7 @@ rng = np.random.default_rng(0)
 def repeated(body, start):
     """An XLA program that applies `body` to a tensor again and again."""
 
-    @tf.function(jit_compile=True)
+    @tf.function(autograph=False, jit_compile=True)
     def program():
         return tf.while_loop(lambda i, _: i < REPEATS, lambda i, value: (i + 1, body(i, value)), [0, start])[1]
 
@@ -70,7 +70,7 @@ def test_adam(benchmark):
     optimizer = rt.optimizers.Adam(3e-4)
     optimizer.build(variables)
 
-    @tf.function(jit_compile=True)
+    @tf.function(autograph=False, jit_compile=True)
     def program():
         def body(i):
             optimizer.apply_gradients(zip(gradients, variables, strict=True))

@@ -1,5 +1,6 @@
 """Settings shared by all tests."""
 
+import gc
 import os
 
 import pytest
@@ -27,6 +28,12 @@ def fixed_seed():
     keras.utils.set_random_seed(0)
     yield
     keras.backend.clear_session(free_memory=False)  # collecting garbage after each test takes longer than the tests
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """What stands before the tests of a module is left out of the collection of garbage, which else takes seconds."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

@@ -212,7 +212,7 @@ def _expectation(loss: ForcedLoss) -> tuple[float, list[np.ndarray]]:
         new = [tf.cast(tf.convert_to_tensor(part), tf.float64) for part in (term, *gradients)]
         return n + 1, *(total + part for total, part in zip(sums, new, strict=True))
 
-    @tf.function
+    @tf.function(autograph=False)
     def accumulate() -> list[tf.Tensor]:
         zeros = [tf.zeros(shape, tf.float64) for shape in ([], *(variable.shape for variable in variables))]
         return tf.while_loop(lambda n, *_: n < count, add_term, [tf.constant(0, tf.int64), *zeros])[1:]

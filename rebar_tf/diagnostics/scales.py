@@ -72,7 +72,7 @@ def optimal_scales(
             new += [total + term for total, term in zip(sums[4 * j : 4 * j + 4], (f, h, f * h, h * h), strict=True)]
         return i + 1, *new
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(autograph=False, jit_compile=jit_compile)
     def accumulate() -> list[tf.Tensor]:
         zeros = [tf.zeros(value.shape, tf.float64) for value in values for _ in range(4)]
         return tf.while_loop(lambda i, *_: i < num_estimates, add_estimate, [tf.constant(0, tf.int64), *zeros])[1:]

@@ -45,7 +45,7 @@ def sample_moments(
             new += [sums[2 * j] + g, sums[2 * j + 1] + tf.square(g)]
         return i + 1, *new
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(autograph=False, jit_compile=jit_compile)
     def accumulate() -> list[tf.Tensor]:
         zeros = [tf.zeros(shape, tf.float64) for shape in (*(v.shape for v in variables), []) for _ in range(2)]
         return tf.while_loop(lambda i, *_: i < num_estimates, add_estimate, [tf.constant(0), *zeros])[1:]

@@ -97,7 +97,7 @@ def _log_sum(
     return log_sum
 
 
-@tf.function(jit_compile=True, reduce_retracing=False)
+@tf.function(autograph=False, jit_compile=True, reduce_retracing=False)
 def _add_samples(
     model: HasObjective, data: tuple[Any, ...], log_sum: tf.Tensor, first: tf.Tensor, count: tf.Tensor
 ) -> tf.Tensor:

@@ -95,7 +95,8 @@ def multi_step_function(
         A function that raises StopIteration when the iterator has no batch left.
     """
 
-    @tf.function(jit_compile=True)
+    # As in Keras's own train function, AutoGraph rewrites no code: it would take longer than tracing and compiling.
+    @tf.function(autograph=False, jit_compile=True)
     def train(batches: Any, count: tf.Tensor) -> Logs:
         def one_step(i: tf.Tensor) -> tuple[tf.Tensor]:
             train_step(tf.nest.map_structure(lambda part: part[i], batches))
@@ -104,7 +105,7 @@ def multi_step_function(
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)])
         return read_logs()
 
-    @tf.function
+    @tf.function(autograph=False)
     def gather(iterator: tf.data.Iterator) -> tuple:
         return _gather(iterator, steps)
 

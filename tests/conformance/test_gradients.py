@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.marks import slow_but
 from helpers.oracle import assert_unbiased
 
 import rebar_tf as rt
@@ -28,7 +29,7 @@ def units(estimator, inputs, count=2):
     return rt.layers.StochasticBinary(estimator, values=(0, 1), seed=1)(keras.layers.Dense(count)(inputs))
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", slow_but(("rebar", "disarm"), ESTIMATORS))
 def test_loss_weights(estimator):
     inputs = keras.Input((3,))
     b = units(estimator, inputs)
@@ -37,7 +38,7 @@ def test_loss_weights(estimator):
     assert_unbiased(model, X, {"a": Y, "b": -Y}, repeats=REPEATS)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", slow_but(("rebar", "disarm"), ESTIMATORS))
 def test_batch_normalization_after_the_layer(estimator):
     inputs = keras.Input((3,))
     h = keras.layers.BatchNormalization()(units(estimator, inputs))
@@ -52,7 +53,7 @@ class MeanActivity(keras.layers.Layer):
         return x
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", slow_but(("rebar", "disarm"), ESTIMATORS))
 @pytest.mark.parametrize("how", ["add_loss", "regularizer"])
 def test_added_losses_of_samples(estimator, how):
     inputs = keras.Input((3,))
@@ -116,7 +117,7 @@ def test_moving_statistics_move_once_a_step_as_in_keras():
     np.testing.assert_array_equal(normalise.moving_mean, before)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("estimator", slow_but(("rebar", "disarm"), ESTIMATORS))
 @pytest.mark.parametrize("reduction", ["sum", "sum_over_batch_size", "mean_with_sample_weight"])
 def test_reductions_and_sample_weights(estimator, reduction):
     inputs = keras.Input((3,))

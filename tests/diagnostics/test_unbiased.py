@@ -4,9 +4,9 @@ Each check rejects an unbiased estimator with probability 1e-4, over all coordin
 seeds are fixed. It also asserts its own power: a bias of the stated fraction of a variable's largest gradient entry
 would be seen with probability 0.99.
 
-The whole registry runs with two layers of both families, under XLA, where a check is mostly compilation, the binary
-ones; those whose passes differ by layer with 1 and 3 as well; eagerly through `expectation`; and, marked slow, all with
-1, 2 and 3 layers, in both ways at ten times the samples.
+The whole registry runs with two layers of both families, and eagerly through `expectation`; those whose passes differ by
+layer with three as well, and under XLA, where a check is mostly compilation; and, marked slow, all with 1, 2 and 3
+layers, in both ways at ten times the samples.
 """
 
 from unittest import mock
@@ -50,14 +50,13 @@ def registry(names):
 
 @registry(UNBIASED)
 def test_unbiased_in_every_variable(name, family):
-    report = check(*NETWORKS[family](name, 2), jit_compile=family == "bernoulli")
+    report = check(*NETWORKS[family](name, 2), jit_compile=family == "bernoulli" and name in BY_LAYER)
     require_unbiased(report, detectable=0.3)
 
 
-@pytest.mark.parametrize("num_layers", [1, 3])
-@registry([name for name in UNBIASED if name in BY_LAYER])
-def test_unbiased_with_fewer_and_more_layers(name, family, num_layers):
-    report = check(*NETWORKS[family](name, num_layers), jit_compile=(family, num_layers) == ("categorical", 1))
+@registry(BY_LAYER)
+def test_unbiased_with_three_layers(name, family):
+    report = check(*NETWORKS[family](name, 3), jit_compile=False)
     require_unbiased(report, detectable=0.3)
 
 
@@ -182,7 +181,7 @@ def test_the_twin_without_a_break_passes(family):
 
 @pytest.mark.parametrize(
     ("family", "num_layers"),
-    slow_but([("bernoulli", 2), ("categorical", 2)], [("bernoulli", 1), ("bernoulli", 2), ("categorical", 2)]),
+    slow_but([("bernoulli", 2)], [("bernoulli", 1), ("bernoulli", 2), ("categorical", 2)]),
 )
 @pytest.mark.parametrize("broken", BREAKS)
 def test_broken_twins_are_rejected(broken, family, num_layers):

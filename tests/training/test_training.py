@@ -34,7 +34,7 @@ def belief_network(estimator="rebar", jit_compile=False, **arguments):
     return model
 
 
-QUICK = ("rebar", "relax", "nvil", "disarm", "straight_through")
+QUICK = ("rebar", "disarm", "straight_through")
 SAMPLED = [name for name in rt.estimators.names() if not rt.estimators.get(name).enumerates]  # which is for a few units
 
 
@@ -91,7 +91,7 @@ def variance_objective(model):
         rt.estimators.Rebar(),
         pytest.param(rt.estimators.Rebar(temperature_per_layer=True), marks=pytest.mark.slow),
         pytest.param(rt.estimators.Rebar(group_size=None, eta="shared"), marks=pytest.mark.slow),
-        rt.estimators.Relax(),
+        pytest.param(rt.estimators.Relax(), marks=pytest.mark.slow),
     ],
 )
 def test_control_gradients_are_those_of_the_variance_objective(estimator):
@@ -161,7 +161,7 @@ def test_eager_and_xla_agree():
 
     loss, gradients = run()
     model.estimator.step.assign(0)
-    compiled_loss, compiled = tf.function(run, jit_compile=True)()
+    compiled_loss, compiled = tf.function(run, autograph=False, jit_compile=True)()
     assert float(loss) == pytest.approx(float(compiled_loss), rel=1e-5)
     for a, b in zip(gradients, compiled, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

@@ -64,7 +64,7 @@ def active_units(means: np.ndarray) -> np.ndarray:
     return variance > ACTIVE
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(autograph=False, reduce_retracing=True)
 def _one_sample(model: Any, data: tuple[Any, ...], step: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """KL terms `[batch, layers]`, no layers without a KL, and of each layer the units' means `[batch, units]`."""
     with HardSampler(step, stream=_STREAM, training=False) as trace:

@@ -120,7 +120,7 @@ def train(
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return (i + 1,)
 
-    @tf.function(jit_compile=True)
+    @tf.function(autograph=False, jit_compile=True)
     def advance(count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)])
         estimates = model.estimates(_FRESH_ESTIMATES)
