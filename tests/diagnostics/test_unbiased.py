@@ -4,8 +4,8 @@ Each check rejects an unbiased estimator with probability 1e-4, over all coordin
 seeds are fixed. It also asserts its own power: a bias of the stated fraction of a variable's largest gradient entry
 would be seen with probability 0.99.
 
-The whole registry runs with two layers of both families, and eagerly through `expectation`; those whose passes differ by
-layer with three as well, and under XLA, where a check is mostly compilation; and, marked slow, all with 1, 2 and 3
+The whole registry runs with two layers of both families, and eagerly through `expectation`; those whose passes differ
+by layer with three as well, and under XLA, where a check is mostly compilation; and, marked slow, all with 1, 2 and 3
 layers, in both ways at ten times the samples.
 """
 
