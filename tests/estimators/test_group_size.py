@@ -195,7 +195,7 @@ def test_q_learns_to_predict_the_objective():
     optimizer.build(q_variables)
     data = tf.repeat(tf.constant(x), 50, axis=0)
 
-    @tf.function(autograph=False)
+    @tf.function
     def train():
         for _ in tf.range(300):
             found = gradients_of(model, data)

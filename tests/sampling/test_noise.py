@@ -99,7 +99,8 @@ def test_seeds_places_streams_and_replicas_never_share_a_key(monkeypatch):
 
 
 def test_training_evaluation_bounds_and_further_samples_have_streams_of_their_own():
-    traces, _ = rt.estimators.Rloo(num_samples=8).hard_passes(lambda: tf.zeros([2]), 1)
+    layer = rt.layers.StochasticBinary("rloo")
+    traces, _ = rt.estimators.Rloo(num_samples=8).hard_passes(lambda: tf.reduce_sum(layer(tf.zeros([2, 3])), axis=1), 1)
     streams = [trace.stream for trace in traces]
     assert len(set(streams)) == 8
     assert streams[0] == 0

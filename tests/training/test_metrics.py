@@ -36,7 +36,7 @@ def test_every_tenth_gradient_gives_the_variance_of_all_of_them():
         metric = rt.training.LogGradientVariance(every=every)
         metric.build_moments([gradients[0]])
 
-        @tf.function(autograph=False)
+        @tf.function
         def update_all(metric=metric):
             for gradient in gradients:
                 metric.update_state([gradient])
