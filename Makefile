@@ -20,10 +20,10 @@ demo: $(INSTALLED)  ## Train a sigmoid belief network on real digits with REBAR.
 	@echo "The curves: $(VENV)/bin/tensorboard --logdir=$(DEMO_DIR)"
 
 test: $(INSTALLED)  ## Run the tests, without the slow ones, two at a time.
-	@$(VENV)/bin/python -m pytest -n 2 -m "not slow"
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadscope -m "not slow"
 
 test-slow: $(INSTALLED)  ## Run the slow tests.
-	@$(VENV)/bin/python -m pytest -n 2 -m slow
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadscope -m slow
 
 lint: $(INSTALLED)  ## Check style, formatting, types and which module imports which.
 	$(VENV)/bin/ruff check .

@@ -66,12 +66,15 @@ class Column:
         raise AssertionError(f"{row.name} has {self.name!r} now: take it off NOT_YET")
 
     def is_slow(self, row):
-        """Whether a cell is left to the slow tests, as are most of those estimators of whose kind another one stays."""
-        of_another = row.kind == "estimator" and row.name not in ONE_OF_EACH_KIND and self.name not in QUICK_COLUMNS
+        """Whether a cell is left to the slow tests, as are most of what another row of its kind stays for."""
+        of_another = row.name not in ONE_OF_EACH_KIND and self.name not in QUICK_COLUMNS
         return of_another or self.slow(row)
 
 
-ONE_OF_EACH_KIND = ("rebar", "reinforce", "muprop", "disarm", "straight_through")
+ONE_OF_EACH_KIND = (
+    *("rebar", "reinforce", "disarm", "straight_through"),
+    *("layers.StochasticCategorical", "models.SigmoidBeliefNetwork", "optimizers.Adam", "callbacks.Checkpoint"),
+)
 QUICK_COLUMNS = ("config", "empty batch", "parity")
 COLUMNS = []
 NOT_YET: dict[str, set[str]] = {}

@@ -113,7 +113,7 @@ def test_exact_gradient_is_that_of_the_expectation_in_numpy(generator, num_layer
 
 
 @SMALL
-@pytest.mark.parametrize("estimator", ["rebar", "nvil", "muprop"])
+@pytest.mark.parametrize("estimator", slow_but(["rebar"], ["rebar", "nvil", "muprop"]))
 def test_unbiased_in_every_variable(estimator, generator, num_layers):
     """An unbiased estimator is rejected with probability 1e-4; a bias of 30 % would be seen with 0.99."""
     report = check(network(generator, num_layers, estimator), X[:4], Y[:4], num_estimates=500, jit_compile=False)
@@ -144,7 +144,7 @@ def learner(estimator="rebar", jit_compile=False, **arguments):
     return model
 
 
-@pytest.mark.parametrize("estimator", slow_but(("rebar", "lax", "nvil", "arm", "concrete"), rt.estimators.names()))
+@pytest.mark.parametrize("estimator", slow_but(("rebar", "nvil", "concrete"), rt.estimators.names()))
 def test_fit_learns(estimator):
     history = learner(estimator).fit(TOP, BOTTOM, batch_size=16, epochs=6, verbose=0).history
     assert history["loss"][-1] < 0.8 * history["loss"][0]

@@ -176,6 +176,7 @@ def test_ctrl_c_in_a_process(tmp_path):
     assert [row["step"] for row in callbacks.read_curve(workdir / "curve.csv")] == list(range(50, step + 1, 50))
 
 
+@pytest.mark.slow
 def test_a_structured_run_goes_on(tmp_path, short_programs, capsys):
     arguments = (*TINY, "--task=structured", "--structured_generator=deep", "--num_layers=2", f"--workdir={tmp_path}")
     for steps in (6, 12):

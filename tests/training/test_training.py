@@ -304,6 +304,7 @@ def test_everything_is_saved_and_training_goes_on_where_it_stopped(kind, tmp_pat
         np.testing.assert_array_equal(a, b, err_msg=a.path)
 
 
+@pytest.mark.slow  # the conformance table's fast rows do the same
 def test_a_new_process_loads_the_model(tmp_path):
     model, _ = trained("functional")
     model.save(tmp_path / "model.keras")
