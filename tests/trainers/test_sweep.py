@@ -284,10 +284,25 @@ def test_the_table_may_be_apart_and_is_replaced_as_a_whole(small, tmp_path, monk
     assert table.read_bytes() == before
     assert list(table.parent.iterdir()) == [table]
     monkeypatch.undo()
-    results.record(table, {**row, "command": "another", "temperature": 0.5})
-    assert [(row["command"], row["temperature"]) for row in results.read(table)][1] == ("another", 0.5)
+    results.record(table, {**row, "command": "with another seed", "seed": 5, "temperature": 0.5})
+    assert [(row["seed"], row["temperature"]) for row in results.read(table)][1] == (5, 0.5)
     results.record(table, {**row, "status": "failed"})
     assert [row["status"] for row in results.read(table)] == ["failed", "finished"]
+
+
+def test_rows_stand_in_one_order_whichever_cell_ends_first(tmp_path):
+    row = {
+        **dict.fromkeys(results.COLUMNS, "x"),
+        **dict.fromkeys(results.MEASURED, 1.0),
+        "learning_rate": 3e-4,
+        "steps": 9,
+    }
+    rows = [{**row, "seed": seed, "command": f"--seed={seed}"} for seed in (0, 2, 10)]
+    for name, order in (("first", (0, 1, 2)), ("second", (2, 0, 1))):
+        for place in order:
+            results.record(tmp_path / name, rows[place])
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    assert [row["seed"] for row in results.read(tmp_path / "first")] == [0, 2, 10]
 
 
 def test_a_table_waits_for_another_writer(tmp_path):

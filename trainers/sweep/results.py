@@ -19,6 +19,7 @@ BOUNDS = ("train_bound", "valid_bound_100", "test_bound_100")
 MEASURED = (*BOUNDS, "log_grad_variance", "temperature", "steps_per_second")
 _NAMES = ("dataset", "task", "model", "method")
 COLUMNS = (*_NAMES, "learning_rate", "seed", "steps", *MEASURED, "status", "date", "command")
+_ORDER = (*_NAMES, "learning_rate", "seed", "command")
 _CONVERT = {"learning_rate": float, "seed": int, "steps": int}
 
 Row = dict[str, Any]
@@ -68,6 +69,7 @@ def record(path: pathlib.Path, row: Row) -> None:
             rows[places[0]] = row
         else:
             rows.append(row)
+        rows.sort(key=lambda row: tuple(row[name] for name in _ORDER))  # not as they ended, which is by chance
         write_csv(path, COLUMNS, rows)
 
 
