@@ -73,6 +73,23 @@ def test_exact_gradients_are_those_of_the_expectation_in_numpy(normalised):
             assert gradient[place] == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("most", [512, 511])  # joint states: all there are, or one less, which takes the other route
+def test_two_layers_are_enumerated_as_in_numpy(most, monkeypatch):
+    monkeypatch.setattr(enumeration, "MAX_STATES", most)
+    model = network([keras.layers.Dense(1), rt.layers.StochasticBinary("rebar", values=(0, 1), seed=2)])
+    value, _ = enumeration.exact_loss_and_gradients(model, X, Y, WEIGHT)
+    kernel, bias, kernel2, bias2, out, out_bias = (v.numpy().astype(np.float64) for v in model.model_variables)
+    p = scipy.special.expit(X @ kernel + bias)
+    expected = 0.1 * np.sum(kernel**2)
+    for b in itertools.product([0.0, 1.0], repeat=2):
+        p2 = scipy.special.expit(b @ kernel2 + bias2)
+        of_b = np.prod(np.where(b, p, 1 - p), axis=1)
+        for c in (0.0, 1.0):
+            errors = np.mean((c * out + out_bias - Y) ** 2, axis=1)
+            expected += np.mean(WEIGHT * of_b * (p2 if c else 1 - p2) * errors)
+    assert value == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("reduction", ["sum", "mean_with_sample_weight"])
 def test_example_by_example_is_the_same_where_the_loss_is_a_sum(reduction, monkeypatch):
     model = network([keras.layers.Dropout(0.5, seed=3)], keras.losses.MeanSquaredError(reduction=reduction))
