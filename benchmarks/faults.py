@@ -101,8 +101,8 @@ class Faults:
             output = self.killed_until_the_end(folder, kills)
             ours, theirs = state(folder), self.expected
             different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-            for key in different:
-                print(f"{self.name}: {key} holds {ours.get(key)}, not {theirs.get(key)}", flush=True)
+            if different:
+                print(f"{self.name}: {', '.join(different)}", flush=True)
             self.found["runs compared"] += 1
             self.found["mismatches"] += bool(different)
             outputs = [output, *(path.read_text() for path in folder.rglob("log.txt"))]

@@ -44,14 +44,14 @@ class Column:
         name: of the column.
         check: takes a row.
         holes: why rows of some kinds are left out.
-        slow: whether to leave a row to the slow tests.
+        heavy: whether it compiles, or takes several devices, so that few rows are left to the fast tests.
         elsewhere: whether it holds in another process, which serves all rows.
     """
 
     name: str
     check: Callable[[Row], Hole | None]
     holes: dict[str, str]
-    slow: Callable[[Row], bool]
+    heavy: bool
     elsewhere: bool
 
     def __call__(self, row):
@@ -67,12 +67,12 @@ class Column:
 
     def is_slow(self, row):
         """Whether a cell is left to the slow tests, as are most of what another row of its kind stays for."""
-        of_another = row.name not in ONE_OF_EACH_KIND and self.name not in QUICK_COLUMNS
-        return of_another or self.slow(row)
+        return row.name not in (IN_HEAVY_COLUMNS if self.heavy else ONE_OF_EACH_KIND) and self.name not in QUICK_COLUMNS
 
 
+IN_HEAVY_COLUMNS = ("rebar", "reinforce", "straight_through")
 ONE_OF_EACH_KIND = (
-    *("rebar", "reinforce", "disarm", "straight_through"),
+    *(*IN_HEAVY_COLUMNS, "disarm"),
     *("layers.StochasticCategorical", "models.SigmoidBeliefNetwork", "optimizers.Adam", "callbacks.Checkpoint"),
 )
 QUICK_COLUMNS = ("config", "empty batch", "parity")
@@ -80,11 +80,11 @@ COLUMNS = []
 NOT_YET: dict[str, set[str]] = {}
 
 
-def column(name, slow=lambda row: False, elsewhere=False, **holes):
+def column(name, heavy=False, elsewhere=False, **holes):
     """Makes a check a column of the table; the keywords say why rows of a kind are left out."""
 
     def register(check):
-        COLUMNS.append(Column(name, check, holes, slow, elsewhere))
+        COLUMNS.append(Column(name, check, holes, heavy, elsewhere))
         return check
 
     return register
@@ -366,12 +366,7 @@ def subclassed(row):
 
 # Modes, precision and devices
 
-QUICK = ("rebar", "reinforce", "straight_through", "training.StochasticTraining")  # the others are left to slow tests
 BETWEEN_STEPS = {"callback": "acts between steps"}
-
-
-def not_quick(row):
-    return row.name not in QUICK
 
 
 def signature(row, *dims):
@@ -409,7 +404,7 @@ def graph_step(row, x, y):
     return run(x, y)
 
 
-@column("graph", not_quick, **BETWEEN_STEPS)
+@column("graph", heavy=True, **BETWEEN_STEPS)
 def graph_is_eager(row):
     """The same step in a graph for any size of batch as in eager mode, for two sizes."""
     for size in (len(row.x), 5):
@@ -417,7 +412,7 @@ def graph_is_eager(row):
         assert_close(graph_step(row, x, y), step(build(row), x, y))
 
 
-@column("XLA", not_quick, **BETWEEN_STEPS)
+@column("XLA", heavy=True, **BETWEEN_STEPS)
 def xla_is_eager(row):
     model = build(row)
     assert_close(compiled_step(row, model, jit_compile=True)(row.x, row.y), step(build(row), row.x, row.y))
@@ -464,7 +459,7 @@ def float64(row):
     same_in_precision(row, "float64", PRECISION)
 
 
-@column("MirroredStrategy", not_quick, elsewhere=True)
+@column("MirroredStrategy", heavy=True, elsewhere=True)
 def mirrored(row):
     """On two devices: noise of their own, the gradient of the whole batch, and equal weights after a step."""
     holds_elsewhere("MirroredStrategy", row)
@@ -494,7 +489,7 @@ def replicate(row, strategy):
 # Shapes
 
 
-@column("unknown length", not_quick, model="is its layers", **ONE_FORM)
+@column("unknown length", heavy=True, model="is its layers", **ONE_FORM)
 def unknown_length(row):
     """Sequences of unknown length, in a graph: the same estimate as in eager mode."""
     if row.name == "layers.InputDependentBaseline":

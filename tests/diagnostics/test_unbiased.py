@@ -41,20 +41,13 @@ from rebar_tf.sampling import RelaxedSampler, Site
 BY_LAYER = ("rebar", "relax", "muprop", "disarm", "double_cv")  # whose passes differ by layer
 
 
-def registry(names):
-    """Every name with every family that it serves."""
-    return pytest.mark.parametrize(
-        ("name", "family"), [(name, family) for family in NETWORKS for name in serving(names, family)]
-    )
+def registry(names, quick=lambda name, family: True):
+    """Every name with every family that it serves, marked slow but for the quick ones."""
+    cases = [(name, family) for family in NETWORKS for name in serving(names, family)]
+    return pytest.mark.parametrize(("name", "family"), slow_but(quick, cases))
 
 
-@pytest.mark.parametrize(
-    ("name", "family"),
-    slow_but(
-        lambda name, family: family == "bernoulli" or name in (*BY_LAYER, "rloo", "exact"),
-        [(name, family) for family in NETWORKS for name in serving(UNBIASED, family)],
-    ),
-)
+@registry(UNBIASED, quick=lambda name, family: family == "bernoulli" or name in (*BY_LAYER, "rloo", "exact"))
 def test_unbiased_in_every_variable(name, family):
     report = check(*NETWORKS[family](name, 2), jit_compile=family == "bernoulli" and name in BY_LAYER)
     require_unbiased(report, detectable=0.3)

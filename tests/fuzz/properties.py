@@ -6,23 +6,19 @@ import numpy as np
 from fuzz import api, commands, files
 from hypothesis import HealthCheck, given, settings
 
+# What holds, with which inputs, and of how many inputs asked for one is tried: matrices take a process each.
 PROPERTIES = {
-    "damaged files": (files.check_damaged_file, files.damages(files.WHOLE.keys() - files.IN_A_PROCESS)),
-    "damaged matrices": (files.check_damaged_file, files.damages(files.IN_A_PROCESS)),
-    "expectation": (api.check_expectation, api.expectations()),
-    "layers": (api.check_layer, api.layers()),
-    "command lines": (commands.check_command_line, commands.COMMAND_LINES),
+    "damaged files": (files.check_damaged_file, files.damages(files.WHOLE.keys() - files.IN_A_PROCESS), 1),
+    "damaged matrices": (files.check_damaged_file, files.damages(files.IN_A_PROCESS), 50),
+    "expectation": (api.check_expectation, api.expectations(), 1),
+    "layers": (api.check_layer, api.layers(), 1),
+    "command lines": (commands.check_command_line, commands.COMMAND_LINES, 1),
 }
-
-
-IN_A_PROCESS = 50  # as many times fewer inputs of what takes a process each
 
 
 def tried(name, inputs, derandomize=False):
     """How many inputs held the property of that name, of so many asked for; raises at one that does not hold it."""
-    check, strategy = PROPERTIES[name]
-    if name == "damaged matrices":
-        inputs = -(-inputs // IN_A_PROCESS)
+    check, strategy, one_of = PROPERTIES[name]
     count = 0
 
     def counted(case):
@@ -33,7 +29,7 @@ def tried(name, inputs, derandomize=False):
             check(case)
 
     chosen = settings(
-        max_examples=inputs,
+        max_examples=-(-inputs // one_of),
         deadline=None,
         derandomize=derandomize,
         database=None,

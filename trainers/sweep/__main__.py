@@ -29,6 +29,7 @@ from collections.abc import Sequence
 
 from trainers.common import flags
 from trainers.common.errors import BadInput, reports_bad_input
+from trainers.common.experiment import FREE_FLAGS
 from trainers.common.signals import exits_on_signals
 from trainers.common.tensorflow_import import import_tensorflow
 from trainers.sweep.settings import BACKENDS, MODELS, SHARED_FLAGS, Settings
@@ -39,9 +40,7 @@ _METHODS = ("nvil", "muprop", "rebar:0.1", "rebar", "concrete:0.1")
 def parse(argv: Sequence[str]) -> Settings:
     """The settings of a command line."""
     values = flags.Flags()
-    flags.define_experiment(
-        values, *SHARED_FLAGS, "data_dir", "verify_data", "num_steps", "checkpoint_minutes", "workdir"
-    )
+    flags.define_experiment(values, *SHARED_FLAGS, *FREE_FLAGS, "num_steps")
     text = (
         "What is trained on what, separated by commas. Expected: dataset:task, as in mnist:structured, of the names of "
         "--dataset and --task of trainers.train."

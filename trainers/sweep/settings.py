@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from trainers.common.experiment import FLAGS, Experiment
+from trainers.common.experiment import FLAGS, FREE_FLAGS, Experiment
 
 # The models of the paper's tables: what they are in flags of `trainers.train`.
 MODELS: dict[str, dict[str, Any]] = {
@@ -55,5 +55,5 @@ class Settings:
     @property
     def free_arguments(self) -> tuple[str, ...]:
         """Arguments of `trainers.train` that no number depends on."""
-        values = ((name, getattr(self.experiment, name)) for name in ("data_dir", "verify_data", "checkpoint_minutes"))
+        values = ((name, getattr(self.experiment, name)) for name in FREE_FLAGS if name != "workdir")
         return tuple(f"--{name}={value}" for name, value in values if value != FLAGS[name].default)
