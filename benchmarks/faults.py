@@ -147,7 +147,10 @@ class Faults:
 
     def is_done(self, out: str) -> bool:
         """Whether all is done: a cell that a killed sweep has left may not have ended when the next sweep begins."""
-        return json.loads(out.splitlines()[-1]).get("not_run", 0) == 0
+        report = json.loads(out.splitlines()[-1])
+        if report.get("failed"):  # it would be compared with another one that failed
+            raise BadInput(f"{self.name}: cells failed: {out}")
+        return report.get("not_run", 0) == 0
 
 
 def repeated(output: str) -> int:

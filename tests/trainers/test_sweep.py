@@ -376,7 +376,6 @@ def test_a_cluster_of_two_workers_runs_the_same_cells(backend, small, tmp_path, 
     assert all(-600 < row["valid_bound_100"] < -100 for row in rows())
 
 
-@pytest.mark.slow
 def test_two_real_cells(tmp_path):
     workdir = tmp_path / "sweep"
     arguments = ("--models=linear1", "--methods=nvil,rebar:0.1", "--learning_rates=3e-4", f"--workdir={workdir}")

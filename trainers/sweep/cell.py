@@ -11,7 +11,8 @@ import threading
 
 def stop_at_end_of_input() -> None:
     """Sends this process SIGTERM when its standard input ends: no one else has the other end of that pipe."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):  # not `sys.stdin`, whose lock Python cannot take from a thread when it ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
