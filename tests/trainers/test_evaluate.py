@@ -22,8 +22,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import rebar_tf as rt
 from rebar_tf.training import bounds
 from trainers.evaluate import __main__ as evaluate
-from trainers.evaluate import inference, results, units
-from trainers.run.workdir import load_model
+from trainers.evaluate import evaluation, inference, results, units
+from trainers.run.workdir import Workdir, load_model
 from trainers.train import __main__ as train
 
 X = np.random.default_rng(0).integers(0, 2, (40, 6)).astype(np.float32)
@@ -255,3 +255,12 @@ def test_bad_workdirs(workdir, tmp_path, capsys):
 )
 def test_bad_flags(run, flag, message, capsys):
     assert_fails_with(message, capsys, f"--workdir={run}", flag)
+
+
+@pytest.mark.parametrize(("trained_with", "given", "verified"), [("", "", True), ("no", "", False), ("", "no", False)])
+def test_other_images_are_taken_where_run_or_command_says_so(run, tmp_path, monkeypatch, trained_with, given, verified):
+    workdir = shutil.copytree(run, tmp_path / "run")
+    flags = json.loads((workdir / "flags.json").read_text())
+    (workdir / "flags.json").write_text(json.dumps({**flags, "verify_data": not trained_with}))
+    options = evaluate.parse(["evaluate.py", f"--workdir={workdir}", f"--{given}verify_data"])
+    assert evaluation._finished_run(Workdir(workdir), options).verify_data == verified

@@ -40,6 +40,8 @@ def parse(argv: Sequence[str]) -> Options:
     values = flags.Flags()
     flags.define_string(values, "workdir", None, "Folder of a finished run of trainers.train.")
     flags.define_string(values, "data_dir", None, "Folder of the images, as in trainers.train. Unset: that of the run.")
+    text = "Whether raw files must be the published ones, by their sums. False for a run that was trained without."
+    flags.define_boolean(values, "verify_data", True, text)
     text = "Numbers of samples an image, separated by commas."
     flags.define(values, "samples", "1,100,5000", text, _integers, "integers of 1 or more")
     text = "What to evaluate, separated by commas."

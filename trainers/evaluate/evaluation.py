@@ -76,7 +76,12 @@ def _finished_run(workdir: Workdir, options: Options) -> Experiment:
             "whose recognition network is part of the model"
         )
     experiment = Experiment.from_flags(flags)
-    return dataclasses.replace(experiment, binarization="fixed", data_dir=options.data_dir or experiment.data_dir)
+    return dataclasses.replace(
+        experiment,
+        binarization="fixed",
+        data_dir=options.data_dir or experiment.data_dir,
+        verify_data=options.verify_data and experiment.verify_data,
+    )
 
 
 def _evaluate(

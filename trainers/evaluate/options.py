@@ -14,6 +14,7 @@ class Options:
 
     workdir: str
     data_dir: str | None
+    verify_data: bool
     samples: list[int]
     splits: list[str]
     max_images: int | None
