@@ -217,7 +217,6 @@ def test_a_separate_inference_network(workdir, capsys):
     assert not np.array_equal(model.encoder[0].get_weights()[0], network.encoder[0].get_weights()[0])
 
 
-@pytest.mark.slow
 def test_a_structured_run(tmp_path, capsys):
     folder = trained(tmp_path / "run", "--task=structured", "--num_layers=2")
     assert command(*QUICK, f"--workdir={folder}") == 0

@@ -72,7 +72,7 @@ def _one_sample(model: Any, data: tuple[Any, ...], step: tf.Tensor) -> tuple[tf.
     sites = list(trace)
     means = [tf.sigmoid(site.logits) for site in sites]
     if not isinstance(model, SigmoidBeliefNetwork):
-        return tf.zeros([len(data[0]), 0]), means
+        return tf.zeros([tf.shape(data[0])[0], 0]), means
     terms = []
     for i, site in enumerate(sites[:-1]):
         above = tf.cast(model.generator[i + 1](2.0 * sites[i + 1].sample - 1.0), tf.float32)
