@@ -135,7 +135,7 @@ def combine(
     for variable, gradient in zip(variables, found, strict=True):
         if gradient is not None:
             gradient.value.set_shape(variable.shape)  # which is lost where it comes out of a loop
-    return found if estimate.variate else after_all_passes(found, estimate.plain)
+    return found
 
 
 def parts_of(variable: keras.Variable, recorded: list[tuple[Product, MaybeTensor, MaybeTensor]]) -> list[Part]:
@@ -156,19 +156,6 @@ def scaled_sum(f: MaybeTensor, h: MaybeTensor, eta: MaybeTensor) -> MaybeTensor:
     if h is None:
         return f
     return eta * h if f is None else f + eta * h
-
-
-def after_all_passes(gradients: list[Gradient | None], cotangents: list[tf.Tensor]) -> list[Gradient | None]:
-    """The gradients, which are there no sooner than the cotangents.
-
-    They are what the last passes through the model end in. XLA may update a variable as soon as its gradient is there,
-    and copies it first if a pass has still to read it.
-    """
-    if not cotangents:
-        return gradients
-    zero = 0.0 * tf.add_n([tf.reduce_sum(cotangent) for cotangent in cotangents])
-    delayed = [g and dataclasses.replace(g, value=g.value + zero) for g in gradients]
-    return [Gradient.whole(g.value) if g is not None and g.inputs is None else g for g in delayed]
 
 
 def mean_square_gradient(
