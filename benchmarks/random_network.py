@@ -38,4 +38,4 @@ def build(experiment: Experiment, steps: int) -> tuple[rt.models.SigmoidBeliefNe
     dataset = rt.datasets.Dataset("random", train=images, valid=images, test=images)
     model = build_model(dataclasses.replace(experiment, task="generative"), dataset)
     model.steps_per_execution = steps
-    return model, rt.datasets.batches(images, experiment.batch_size)
+    return model, rt.datasets.batches(images, experiment.batch_size, dtype="bool")

@@ -18,6 +18,7 @@ def batches(
     seed: int = 0,
     start_step: int = 0,
     binarize: bool = False,
+    dtype: str = "float32",
 ) -> tf.data.Dataset:
     """Make an infinite dataset of batches; the batch of step t depends only on `seed` and t.
 
@@ -31,9 +32,11 @@ def batches(
         start_step: The step of the first batch, not negative: a run that stopped after t steps
             resumes with `start_step=t`.
         binarize: Whether to draw each pixel from a Bernoulli of its value, with a new draw at each step.
+        dtype: `"float32"`, or `"bool"` for binary pixels: a quarter of the bytes to copy beside the training, for a
+            model that casts its inputs, as those of `rebar_tf.models` do.
 
     Returns:
-        An infinite `tf.data.Dataset` of float32 `[batch_size, units]`.
+        An infinite `tf.data.Dataset` of `[batch_size, units]`.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -58,10 +61,14 @@ def batches(
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(rows, [steps_per_pass, batch_size]))
 
     pixels = _on_host(images)
+    if dtype not in ("float32", "bool") or (dtype == "bool" and pixels.dtype != tf.bool and not binarize):
+        raise ValueError(f"dtype must be 'float32', or 'bool' for binary pixels. Received: dtype={dtype!r}")
 
     def take(steps: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        taken = tf.cast(tf.gather(pixels, rows), tf.float32)
-        return tf.map_fn(lambda pair: _draw(pair[0], seed, pair[1]), (taken, steps), tf.float32) if binarize else taken
+        taken = tf.gather(pixels, rows)
+        if binarize:
+            taken = tf.map_fn(lambda pair: _draw(pair[0], seed, pair[1]), (taken, steps), tf.bool)
+        return tf.cast(taken, dtype)
 
     dataset = tf.data.Dataset.counter(first_pass).flat_map(pass_dataset).skip(skipped).enumerate(start_step)
     # Many batches are gathered in one call: the call costs more than a batch.
@@ -91,7 +98,7 @@ def _draw(probabilities: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:
     # so that the draw is that of no other device.
     key = tf.stack([tf.constant(seed ^ _PIXEL_STREAM, tf.int64), step])
     noise = tf.random.stateless_uniform(tf.shape(probabilities), key, alg="philox")
-    return tf.cast(noise < probabilities, tf.float32)
+    return noise < tf.cast(probabilities, tf.float32)
 
 
 def _check_arguments(num_images: int, batch_size: int, seed: int, start_step: int) -> None:

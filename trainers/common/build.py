@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import rebar_tf as rt
 from rebar_tf.datasets.binarization import BINARIZATIONS
+from rebar_tf.datasets.dataset import is_binary
 from rebar_tf.models.structured_prediction_network import GENERATORS
 from trainers.common import estimator_options
 from trainers.common.errors import BadInput, one_line
@@ -78,12 +79,14 @@ def _given(experiment: Experiment, *named: str) -> str:
 
 def training_batches(experiment: Experiment, dataset: rt.datasets.Dataset, start_step: int) -> tf.data.Dataset:
     """An infinite dataset of what `fit` takes, from the batch of step `start_step` on."""
+    binarize = experiment.binarization == "dynamic"
     images = rt.datasets.batches(
         dataset.train,
         experiment.batch_size,
         seed=experiment.seed,
         start_step=start_step,
-        binarize=experiment.binarization == "dynamic",
+        binarize=binarize,
+        dtype="bool" if binarize or is_binary(dataset.train) else "float32",
     )
     return images.map(TASKS[experiment.task].examples)
 
