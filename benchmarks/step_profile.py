@@ -6,17 +6,22 @@
 Trains the network of the paper on random images under TensorFlow's profiler. A kind's line is the kernel time of a step
 summed over its kernels, each at its median; on several cores kernels run side by side, so the lines together are
 compared with cores times the wall time of a step, and the rest is waiting and dispatch.
+
+The last line is the share of the product limit: the time that the step's products would take at the rate of one large
+product on this machine, in parts of the wall time that a step takes without the profiler.
 """
 
 from __future__ import annotations
 
 import collections
+import math
 import os
 import pathlib
 import re
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,16 +33,56 @@ if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they
 
     import rebar_tf as rt
 
-_PROGRAM, _STEPS = 100, 300
+_PROGRAM, _STEPS, _LARGE = 100, 300, 2048
 
 
 @reports_bad_input("step_profile")
 def main(argv: Sequence[str]) -> int:
     model, batches = random_network.build(random_network.parse(argv, __doc__), _PROGRAM)
-    model.fit(batches, steps_per_epoch=_STEPS, verbose=0, shuffle=False)  # compiles
-    durations = profile(lambda: model.fit(batches, steps_per_epoch=_STEPS, verbose=0, shuffle=False))
-    print(table(durations, kinds(model, batches), len(os.sched_getaffinity(0))))
+
+    def train() -> None:
+        model.fit(batches, steps_per_epoch=_STEPS, verbose=0, shuffle=False)
+
+    train()  # compiles
+    wall, rate = min(seconds(train) for _ in range(5)) / _STEPS, large_product_rate()
+    program = optimized(model, batches)
+    print(table(profile(train), kinds(program), len(os.sched_getaffinity(0))))
+    flops = product_flops(program)
+    print(
+        f"\nproducts of {flops / 1e6:.1f} MFLOP a step; one large product runs at {rate / 1e9:.0f} GFLOP/s: "
+        f"{flops / rate * 1e6:.0f} of {wall * 1e6:.0f} us, share {flops / rate / wall:.2f}"
+    )
     return 0
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long `run` takes."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def large_product_rate() -> float:
+    """FLOPs per second of one product of large matrices, under XLA like a step: the best of several."""
+    import tensorflow as tf
+
+    multiply = tf.function(tf.matmul, autograph=False, jit_compile=True)
+    matrix = tf.random.normal([_LARGE, _LARGE])
+    multiply(matrix, matrix)  # compiles
+    return 2 * _LARGE**3 / min(seconds(lambda: multiply(matrix, matrix).numpy()) for _ in range(9))
+
+
+def product_flops(program: str) -> int:
+    """The FLOPs of all products that the compiled program has; each runs once a step."""
+    shapes = {
+        name: [int(size) for size in sizes.split(",") if size]
+        for name, sizes in re.findall(r"%([\w.-]+) = \w+\[([\d,]*)\]", program)
+    }
+    dots = re.findall(r"%([\w.-]+) = [^=]*? dot\(%([\w.-]+),.*?lhs_contracting_dims=\{([\d,]*)\}", program)
+    return sum(
+        2 * math.prod(shapes[name]) * math.prod(shapes[left][int(axis)] for axis in axes.split(","))
+        for name, left, axes in dots
+    )
 
 
 def profile(run: Callable[[], object]) -> dict[str, list[float]]:
@@ -59,14 +104,18 @@ def profile(run: Callable[[], object]) -> dict[str, list[float]]:
     return durations
 
 
-def kinds(model: rt.training.StochasticTraining, batches: tf.data.Dataset) -> dict[str, str]:
-    """The kind of each kernel of the program, by the name that it has in the profile."""
+def optimized(model: rt.training.StochasticTraining, batches: tf.data.Dataset) -> str:
+    """The program as XLA runs it."""
     import tensorflow as tf
 
     block = next(iter(batches.batch(_PROGRAM)))
-    text = model.train_function.program.experimental_get_compiler_ir(block, tf.constant(_PROGRAM))("optimized_hlo")
+    return model.train_function.program.experimental_get_compiler_ir(block, tf.constant(_PROGRAM))("optimized_hlo")
+
+
+def kinds(program: str) -> dict[str, str]:
+    """The kind of each kernel of the program, by the name that it has in the profile."""
     found = {}
-    for name, operation, rest in re.findall(r"%([\w.-]+) = [^=]*? ([a-z-]+)\((.*)", text):
+    for name, operation, rest in re.findall(r"%([\w.-]+) = [^=]*? ([a-z-]+)\((.*)", program):
         scope = re.search(r'op_name="([^"]*)"', rest)
         found[name] = _kind(operation, scope.group(1) if scope else "")
     return found

@@ -1,13 +1,16 @@
-"""Steps per second of training, as ratios to a yardstick that runs in turn with it.
+"""Steps per second of training, as ratios to a yardstick that trains the same network beside it.
 
-  python -m benchmarks.steps --yardstick=PATH/jax_rebar.py --data_dir=DIR
+  python -m benchmarks.steps --yardstick=PATH/jax_general.py --data_dir=DIR
+  python -m benchmarks.steps --yardstick=PATH/jax_general.py --data_dir=DIR --rows=nvil,concrete --rounds=3
 
-The yardstick is a program whose last line is JSON with `steps_per_second`; it is run with `--impl hand --mode dynamic
---steps N --data DIR/mnist`. In each round it runs once, then every row of the table; a ratio is to the same round, as a
-machine is not equally fast all day. The medians over the rounds are printed as a table, and as JSON on the last line.
+The yardstick is a program whose last line is JSON with `steps_per_second`. It takes the options `--layers`,
+`--nonlinear`, `--estimator`, `--contract`, `--steps` and `--data`, the last with DIR/mnist. In each round every row
+runs between runs of the yardstick on its own network, of which the faster counts, as a machine is not equally fast all
+day. The medians over the rounds are printed as a table, and as JSON on the last line.
 
 The rate of a trainer is that of its progress lines, 500 steps apart: the wall clock with everything on, the first line
-left out because compilation is in it.
+left out because compilation is in it. The drop-in model is compared with the trainer on one linear layer, and the five
+methods of `trainers.variance` on one trajectory with the slowest of them alone, REBAR.
 """
 
 from __future__ import annotations
@@ -22,16 +25,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags
 
-flags.DEFINE_string("yardstick", None, "Program to compare with. Unset: no ratios.")
+flags.DEFINE_string("yardstick", None, "Program to compare with.", required=True)
 flags.DEFINE_string("yardstick_python", sys.executable, "Python that runs the yardstick.")
 flags.DEFINE_string("data_dir", None, "Folder with the raw files mnist/*-ubyte.gz.", required=True)
 flags.DEFINE_list("rows", None, "Names of the rows to run. Unset: all.")
-flags.DEFINE_integer("rounds", 5, "Rounds, each with one run of the yardstick and of every row.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Rounds, each with every row and its yardstick.", lower_bound=1)
 flags.DEFINE_integer("num_steps", 3000, "Training steps of each run.", lower_bound=1500)
 
 
@@ -41,32 +44,31 @@ class Row:
 
     Attributes:
         name: what is run.
-        arguments: of `trainers.train`, or of `benchmarks.drop_in`.
-        at_least: the ratio that it must reach.
-        aim: the ratio to aim for.
-        module: the program.
+        arguments: of `trainers.train`.
+        yardstick: options of the yardstick.
+        contracts: ways in which the yardstick computes the variance objective's product; the faster one counts.
     """
 
     name: str
     arguments: tuple[str, ...]
-    at_least: float
-    aim: float
-    module: str = "trainers.train"
+    yardstick: tuple[str, ...]
+    contracts: tuple[str, ...] = ("product",)
 
 
+BOTH = ("product", "gram")
 ROWS = (
-    Row("linear", (), 1.0, 1.5),
-    Row("two linear", ("--num_layers=2",), 0.6, 0.9),
-    Row("nonlinear", ("--nonlinear=true",), 0.7, 1.0),
-    Row("two nonlinear", ("--num_layers=2", "--nonlinear=true"), 0.4, 0.6),
-    Row("fixed temperature", ("--learn_temperature=false",), 1.2, 1.7),
-    Row("nvil", ("--estimator=nvil",), 1.5, 2.0),
-    Row("muprop", ("--estimator=muprop",), 1.5, 2.0),
-    Row("concrete", ("--estimator=concrete",), 1.5, 2.0),
-    Row("drop-in fit", (), 0.5, 0.8, module="benchmarks.drop_in"),
+    Row("linear", (), (), BOTH),
+    Row("two linear", ("--num_layers=2",), ("--layers=2",), BOTH),
+    Row("nonlinear", ("--nonlinear=true",), ("--nonlinear",), BOTH),
+    Row("two nonlinear", ("--num_layers=2", "--nonlinear=true"), ("--layers=2", "--nonlinear"), BOTH),
+    Row("fixed temperature", ("--learn_temperature=false",), ("--estimator=rebar_fixed",), BOTH),
+    Row("nvil", ("--estimator=nvil",), ("--estimator=nvil",)),
+    Row("muprop", ("--estimator=muprop",), ("--estimator=muprop",)),
+    Row("concrete", ("--estimator=concrete",), ("--estimator=concrete",)),
 )
-START = "start"
-_LIMITS = {"first_step_seconds": (20, 10), "peak_memory_mb": (1300, 900)}
+DROP_IN, FIVE_METHODS, START = "drop-in fit", "five methods", "start"
+_LIMITS = {"first_step_seconds": (8, 5), "peak_memory_mb": (1000, 800)}
+_FEW_SAMPLES = "--eval_samples=1"
 _NUMBERS = ("train_bound", "log_grad_variance", "temperature")
 
 
@@ -74,36 +76,54 @@ def main(argv: Sequence[str]) -> None:
     del argv
     values = flags.FLAGS.flag_values_dict()
     rows = [row for row in ROWS if values["rows"] is None or row.name in values["rows"]]
-    rounds = []
+    rounds: list[dict[str, dict[str, float]]] = []
     for i in range(values["rounds"]):
-        rounds.append(dict(_round(rows, values)))
-        print(f"round {i + 1}/{values['rounds']}: {_rates(rounds[-1])}", flush=True)
+        results = {row.name: beside_yardstick(row, values) for row in rows}
+        if values["rows"] is None:
+            results |= {DROP_IN: drop_in(values), FIVE_METHODS: five_methods(values), START: start(values)}
+        rounds.append(results)
+        print(f"round {i + 1}/{values['rounds']}: {_ratios(results)}", flush=True)
     summary = summarize(rounds)
-    print(table(rows, summary))
+    print(table(summary))
     print(json.dumps(summary))
 
 
-def _round(rows: list[Row], values: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
-    if values["yardstick"] is not None:
-        yield "yardstick", run_yardstick(values)
-    for row in rows:
-        yield row.name, run(row, values)
-    yield START, start(values)
+def beside_yardstick(row: Row, values: dict[str, Any]) -> dict[str, float]:
+    """A row's rate and numbers, and the ratio to the yardstick that runs before and after."""
+    options = [[*row.yardstick, f"--contract={contract}"] for contract in row.contracts]
+    theirs = [yardstick(option, values) for option in options]
+    ours = run("trainers.train", (*row.arguments, _FEW_SAMPLES), values)
+    theirs = [(rate + yardstick(option, values)) / 2 for rate, option in zip(theirs, options, strict=True)]
+    return {**ours, "yardstick": max(theirs), "ratio": ours["steps_per_second"] / max(theirs)}
 
 
-def run_yardstick(values: dict[str, Any]) -> dict[str, float]:
-    """What the yardstick prints."""
+def yardstick(options: list[str], values: dict[str, Any]) -> float:
+    """The rate that the yardstick prints."""
     data = pathlib.Path(values["data_dir"], "mnist").resolve()
-    options = ["--impl", "hand", "--mode", "dynamic", "--steps", str(values["num_steps"]), "--data", str(data)]
+    options = [*options, f"--steps={values['num_steps']}", f"--data={data}"]
     command = [values["yardstick_python"], values["yardstick"], *options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])["steps_per_second"]
 
 
-def run(row: Row, values: dict[str, Any]) -> dict[str, float]:
-    """The median rate of a row's progress lines, and the numbers that its last line holds."""
+def drop_in(values: dict[str, Any]) -> dict[str, float]:
+    """The rate of `fit` on arrays, and the ratio to that of the trainer on the same network."""
+    trainer = run("trainers.train", (_FEW_SAMPLES,), values)
+    ours = run("benchmarks.drop_in", (_FEW_SAMPLES,), values)
+    return {**ours, "ratio": ours["steps_per_second"] / trainer["steps_per_second"]}
+
+
+def five_methods(values: dict[str, Any]) -> dict[str, float]:
+    """The rate of a comparison of five methods, and the ratio to that of REBAR alone."""
+    alone = run("trainers.variance", ("--methods=rebar", "--follow=rebar"), values)
+    together = run("trainers.variance", (), values)
+    return {**together, "ratio": together["steps_per_second"] / alone["steps_per_second"]}
+
+
+def run(module: str, arguments: Sequence[str], values: dict[str, Any]) -> dict[str, float]:
+    """The median rate of a program's progress lines, and the numbers that its last line holds."""
     with tempfile.TemporaryDirectory() as workdir:
-        steps = [f"--num_steps={values['num_steps']}", "--eval_samples=1"]
-        command = [*_command(row.module, values, workdir), *steps, *row.arguments]
+        command = [*_command(module, values, workdir), f"--num_steps={values['num_steps']}", *arguments]
         times, last = [], ""
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
             for line in process.stdout:
@@ -142,36 +162,35 @@ def _command(module: str, values: dict[str, Any], workdir: str) -> list[str]:
     return [sys.executable, "-u", "-m", module, *data, f"--workdir={workdir}/run"]
 
 
-def _rates(results: dict[str, dict[str, float]]) -> str:
-    return ", ".join(f"{name} {r['steps_per_second']:.0f}" for name, r in results.items() if "steps_per_second" in r)
+def _ratios(results: dict[str, dict[str, float]]) -> str:
+    return ", ".join(f"{name} {r['ratio']:.2f}" for name, r in results.items() if "ratio" in r)
 
 
-def summarize(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Medians over the rounds of every number, and of the ratio to the yardstick of the same round."""
-    summary = {}
+def summarize(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, Any]]:
+    """Medians over the rounds of every number, and all ratios."""
+    summary: dict[str, dict[str, Any]] = {}
     for name in rounds[0]:
         runs = [results[name] for results in rounds]
-        numbers = [key for key, value in runs[0].items() if isinstance(value, (int, float))]
-        summary[name] = {key: statistics.median(run[key] for run in runs) for key in numbers}
-        if "steps_per_second" in runs[0] and "yardstick" in rounds[0]:
-            rates = [(results[name], results["yardstick"]) for results in rounds]
-            ratios = [ours["steps_per_second"] / theirs["steps_per_second"] for ours, theirs in rates]
-            summary[name] |= {"ratio": statistics.median(ratios), "ratios": ratios}
+        summary[name] = {key: statistics.median(each[key] for each in runs) for key in runs[0]}
+        if "ratio" in runs[0]:
+            summary[name]["ratios"] = [each["ratio"] for each in runs]
     return summary
 
 
-def table(rows: list[Row], summary: dict[str, dict[str, float]]) -> str:
+def table(summary: dict[str, dict[str, Any]]) -> str:
     """The medians as Markdown."""
-    lines = ["| what | steps/s | ratio | at least | aim | bound | log variance | temperature |", "|" + " --- |" * 8]
-    wanted = {row.name: (f"{row.at_least}", f"{row.aim}") for row in rows}
+    columns = ("what", "steps/s", "yardstick", "ratio", "lowest", "highest", "bound", "log variance", "temperature")
+    lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
     for name, result in summary.items():
         if name != START:
-            rate, ratio = f"{result['steps_per_second']:.0f}", _text(result.get("ratio"), 2)
+            ratios = [_text(value, 2) for value in (result["ratio"], min(result["ratios"]), max(result["ratios"]))]
+            rates = [_text(result.get(key), 0) for key in ("steps_per_second", "yardstick")]
             numbers = [_text(result.get(key), digits) for key, digits in zip(_NUMBERS, (2, 2, 3), strict=True)]
-            lines.append(f"| {' | '.join([name, rate, ratio, *wanted.get(name, ('', '')), *numbers])} |")
-    lines += ["", "| what | measured | at most | aim |", "|" + " --- |" * 4]
-    for key, (most, aim) in _LIMITS.items():
-        lines.append(f"| {key.replace('_', ' ')} | {summary[START][key]:.1f} | {most} | {aim} |")
+            lines.append(f"| {' | '.join([name, *rates, *ratios, *numbers])} |")
+    if START in summary:
+        lines += ["", "| what | measured | at most | aim |", "|" + " --- |" * 4]
+        for key, (most, aim) in _LIMITS.items():
+            lines.append(f"| {key.replace('_', ' ')} | {summary[START][key]:.1f} | {most} | {aim} |")
     return "\n".join(lines)
 
 
