@@ -108,6 +108,9 @@ class StochasticTraining(ModelVariables):
             self._build_from(keras.utils.unpack_x_y_sample_weight(data_batch)[0])
         super()._symbolic_build(iterator, data_batch)
 
+    def has_all_variables(self) -> bool:
+        return self.estimator is not None
+
     def get_build_config(self) -> dict[str, Any] | None:
         """Keras's, with what the estimator was built for: a model without a graph is loaded with its state."""
         config = super().get_build_config()

@@ -58,6 +58,7 @@ class MultiStepTraining(_MixedInto):
         """Keras's, or one program of `steps_per_execution` steps where XLA is asked for."""
         if self.train_function is not None and not force:
             return
+        self.build_optimizer()
         if not self.runs_many_steps():
             super().make_train_function(force)
             return
@@ -66,6 +67,19 @@ class MultiStepTraining(_MixedInto):
             return iterator.element_spec == self._stacked_spec
 
         self.train_function = multi_step_function(self.train_step, self.read_logs, self.steps_per_execution, is_stacked)
+
+    def has_all_variables(self) -> bool:
+        """Whether all variables exist that the optimizer will train."""
+        return self.built
+
+    def build_optimizer(self) -> None:
+        """Creates the optimizer's variables, if it can be done now.
+
+        TensorFlow traces a function twice if variables are created in it, and tracing a step takes about as long as
+        compiling it. Where there is a distribution strategy Keras does the same.
+        """
+        if self.has_all_variables() and not self.optimizer.built and self._distribute_strategy is None:
+            self.optimizer.build(self.trainable_variables)
 
     def read_logs(self) -> Logs:
         """The logs after a program, computed from the model's state at its end."""
