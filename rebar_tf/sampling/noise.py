@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-_HALF = tf.constant(32, tf.uint64)
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads replica numbers over the key
 
 
@@ -70,8 +69,8 @@ def _key(key: tuple[int, ...]) -> tf.Tensor:
 
 
 def _shift_left(x: tf.Tensor) -> tf.Tensor:
-    return tf.bitwise.left_shift(x, _HALF)
+    return tf.bitwise.left_shift(x, tf.constant(32, tf.uint64))
 
 
 def _swap_halves(x: tf.Tensor) -> tf.Tensor:
-    return tf.bitwise.bitwise_or(tf.bitwise.right_shift(x, _HALF), _shift_left(x))
+    return tf.bitwise.bitwise_or(tf.bitwise.right_shift(x, tf.constant(32, tf.uint64)), _shift_left(x))
