@@ -53,7 +53,7 @@ def test_unbiased_in_every_variable(name, family):
     require_unbiased(report, detectable=0.3)
 
 
-@registry(BY_LAYER)
+@registry(BY_LAYER, quick=lambda name, family: name == "rebar" and family == "bernoulli")
 def test_unbiased_with_three_layers(name, family):
     report = check(*NETWORKS[family](name, 3), jit_compile=False)
     require_unbiased(report, detectable=0.3)
