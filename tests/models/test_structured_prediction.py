@@ -126,7 +126,7 @@ def test_unbiased_in_every_variable(estimator, generator, num_layers):
 def test_every_unbiased_estimator_is(estimator, generator, num_layers):
     three = (generator, num_layers) == ("deep", 3)
     sizes = dict(hidden_units=2) if three else {}
-    num_estimates = 10_000 if three else 2500  # noise grows with the layers
+    num_estimates = 50_000 if three else 2500  # noise grows with the layers
     report = check(network(generator, num_layers, estimator, **sizes), X[:4], Y[:4], num_estimates=num_estimates)
     require_unbiased(report, detectable=0.3)
 
