@@ -43,12 +43,22 @@ def main(argv: Sequence[str]) -> int:
 
 def report(name: str, rows: int, inputs: int, outputs: int, number: int, transposed: bool, turns: int) -> None:
     """Prints the line of `number` products of `rows` rows by the same weights."""
+    seconds = duration(rows, inputs, outputs, number, transposed, turns)
+    print(f"| {name} | {seconds * 1e6:.0f} | {2e-9 * number * rows * inputs * outputs / seconds:.0f} |", flush=True)
+
+
+def large_product_rate() -> float:
+    """FLOPs per second of one product of large matrices."""
+    return 2 * _LARGE**3 / duration(_LARGE, _LARGE, _LARGE, 1, False, 1)
+
+
+def duration(rows: int, inputs: int, outputs: int, number: int, transposed: bool, turns: int) -> float:
+    """Seconds of `number` products of `rows` rows by the same weights: of the best of several programs."""
     import tensorflow as tf
 
     weights = tf.random.normal([outputs, inputs] if transposed else [inputs, outputs])
     left = [tf.random.normal([rows, inputs]) for _ in range(number)]
-    seconds = best(program(weights, transposed, turns), left) / turns
-    print(f"| {name} | {seconds * 1e6:.0f} | {2e-9 * number * rows * inputs * outputs / seconds:.0f} |", flush=True)
+    return best(program(weights, transposed, turns), left) / turns
 
 
 def program(weights: tf.Tensor, transposed: bool, turns: int) -> Callable[[list[tf.Tensor]], list[tf.Tensor]]:

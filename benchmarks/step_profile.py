@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks import random_network
+from benchmarks import products, random_network
 from trainers.common.errors import reports_bad_input
 
 if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they need it
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # TensorFlow takes seconds: the functions import it when they
 
     import rebar_tf as rt
 
-_PROGRAM, _STEPS, _LARGE = 100, 300, 2048
+_PROGRAM, _STEPS = 100, 300
 
 
 @reports_bad_input("step_profile")
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
         model.fit(batches, steps_per_epoch=_STEPS, verbose=0, shuffle=False)
 
     train()  # compiles
-    wall, rate = min(seconds(train) for _ in range(5)) / _STEPS, large_product_rate()
+    wall, rate = min(seconds(train) for _ in range(5)) / _STEPS, products.large_product_rate()
     program = optimized(model, batches)
     print(table(profile(train), kinds(program), len(os.sched_getaffinity(0))))
     flops = product_flops(program)
@@ -60,16 +60,6 @@ def seconds(run: Callable[[], object]) -> float:
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
-
-
-def large_product_rate() -> float:
-    """FLOPs per second of one product of large matrices, under XLA like a step: the best of several."""
-    import tensorflow as tf
-
-    multiply = tf.function(tf.matmul, autograph=False, jit_compile=True)
-    matrix = tf.random.normal([_LARGE, _LARGE])
-    multiply(matrix, matrix)  # compiles
-    return 2 * _LARGE**3 / min(seconds(lambda: multiply(matrix, matrix).numpy()) for _ in range(9))
 
 
 def product_flops(program: str) -> int:
