@@ -11,8 +11,10 @@ import hashlib
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
+_HALF = np.uint64(32)  # of NumPy: a tensor would fix TensorFlow's devices on import
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads replica numbers over the key
 
 
@@ -69,8 +71,8 @@ def _key(key: tuple[int, ...]) -> tf.Tensor:
 
 
 def _shift_left(x: tf.Tensor) -> tf.Tensor:
-    return tf.bitwise.left_shift(x, tf.constant(32, tf.uint64))
+    return tf.bitwise.left_shift(x, _HALF)
 
 
 def _swap_halves(x: tf.Tensor) -> tf.Tensor:
-    return tf.bitwise.bitwise_or(tf.bitwise.right_shift(x, tf.constant(32, tf.uint64)), _shift_left(x))
+    return tf.bitwise.bitwise_or(tf.bitwise.right_shift(x, _HALF), _shift_left(x))

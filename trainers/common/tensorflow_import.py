@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -21,15 +22,14 @@ def import_tensorflow() -> None:
     """Imports TensorFlow with its C++ log at errors only, unless the user has set `TF_CPP_MIN_LOG_LEVEL`.
 
     XLA uses vectors of 512 bits where the processor has them, unless the user's `XLA_FLAGS` say otherwise; its default
-    is 256. Keras does without the packages that it would load for features that no command uses: they take two fifths
-    of the time.
+    is 256. Keras does without the packages that it would load for features that no command uses.
     """
     if "tensorflow" in sys.modules:
         return
     _widen_vectors()
     quiet = contextlib.nullcontext() if _LEVEL in os.environ else _quiet()
     with quiet, _hidden(_OPTIONAL_FOR_KERAS):
-        import rebar_tf  # noqa: F401  only loaded here, TensorFlow with it
+        importlib.import_module("rebar_tf")  # TensorFlow with it
 
 
 @contextlib.contextmanager
