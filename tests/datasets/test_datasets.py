@@ -454,6 +454,8 @@ def test_batches_are_infinite_and_of_known_shape():
         ({"batch_size": 2.5}, "Received: batch_size=2.5"),
         ({"seed": -1}, "seed must be an int that is not negative. Received: seed=-1"),
         ({"start_step": -1}, "start_step must be an int that is not negative. Received: start_step=-1"),
+        ({"dtype": "int8"}, "dtype must be 'float32', or 'bool' for binary pixels. Received: dtype='int8'"),
+        ({"dtype": "bool"}, "dtype must be 'float32', or 'bool' for binary pixels. Received: dtype='bool'"),
         ({"images": 2 * NUMBERED}, "images must have values in [0, 1]"),
     ],
 )
@@ -461,3 +463,10 @@ def test_bad_batches_argument_is_named(arguments, complaint):
     with pytest.raises(ValueError) as caught:
         datasets.batches(**{"images": NUMBERED, "batch_size": 2} | arguments)
     assert complaint in str(caught.value)
+
+
+def test_batches_of_bits_are_those_of_floats():
+    images = np.random.default_rng(0).uniform(size=(10, 4)) < 0.5
+    bits, floats = (first_batches(2, images, 5, seed=1, dtype=dtype) for dtype in ("bool", "float32"))
+    assert (bits.dtype, floats.dtype) == (bool, np.float32)
+    assert np.array_equal(bits, floats)
