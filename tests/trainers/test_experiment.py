@@ -1,10 +1,12 @@
 """From flags to data, estimator and model."""
 
 import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+from helpers.training import ROOT
 
 import rebar_tf as rt
 from trainers.common import build, estimator_options, tensorflow_import
@@ -125,3 +127,14 @@ def test_vectors_are_wide(given, version, expected, monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", lambda package: version)
     tensorflow_import.import_tensorflow()
     assert os.environ["XLA_FLAGS"] == expected
+
+
+def test_tensorflow_is_imported_in_silence_and_hides_nothing_for_good():
+    script = (
+        "from trainers.common.tensorflow_import import import_tensorflow; import_tensorflow(); "
+        "import matplotlib, keras, sys, tensorflow as tf; tf.zeros([1]); sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "CUDA" not in run.stderr  # of the search for a GPU

@@ -27,8 +27,17 @@ def import_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     _widen_vectors()
-    quiet = contextlib.nullcontext() if _LEVEL in os.environ else _quiet()
-    with quiet, _hidden(_OPTIONAL_FOR_KERAS):
+    if _LEVEL in os.environ:
+        _load()
+        return
+    with _quiet():
+        _load()
+        # Looks for a GPU, and logs where there is none.
+        importlib.import_module("tensorflow").config.list_logical_devices()
+
+
+def _load() -> None:
+    with _hidden(_OPTIONAL_FOR_KERAS):
         importlib.import_module("rebar_tf")  # TensorFlow with it
 
 
@@ -49,7 +58,7 @@ def _hidden(names: Sequence[str]) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """In this block nothing is written to stderr, but if it fails.
 
-    While they load, TensorFlow logs before it has read the level, and looks for a GPU.
+    While it loads, TensorFlow logs before it has read the level.
     """
     os.environ[_LEVEL] = "2"
     stderr = os.dup(2)
