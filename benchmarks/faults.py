@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _CHANGING = {"steps_per_second", "date", "workdir", "flags"}
 _DAMAGE = re.compile("is damaged|cannot be read")
+_ANEW = "no checkpoint was saved before"  # what a run says first that was killed before its first checkpoint
 _PYTHON_STARTS = "Fatal Python error: init_import_site"  # a signal met the interpreter before it ran any file of ours
 _STEP, _FROM = re.compile(r"^step +(\d+)/"), re.compile(r"from step (\d+)$")
 
@@ -126,7 +127,8 @@ class Faults:
             output += out + error
             if process.returncode == 0:
                 return output + ("" if self.is_done(out) else self.go_on(folder))
-            one_line = process.returncode == 128 + signum and error.count("\n") == 1
+            lines = [line for line in error.splitlines() if _ANEW not in line]
+            one_line = process.returncode == 128 + signum and len(lines) == 1
             good = one_line or process.returncode == -signum or _PYTHON_STARTS in error
             if not good:
                 print(f"{self.name}: exit status {process.returncode} after {signum.name}: {error}", flush=True)

@@ -11,7 +11,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import tensorflow as tf
 
 from rebar_tf.diagnostics.enumeration import check_repeatable, exact_loss_and_gradients
@@ -64,6 +63,8 @@ class BiasReport:
     @property
     def threshold(self) -> float:
         """The largest |z| that passes: Student's t, two-sided, Bonferroni over all coordinates."""
+        import scipy.stats  # here, as it takes a second to load
+
         tail = self.false_alarm / 2 / sum(e.size for e in self.exact)
         return float(scipy.stats.t.isf(tail, self.num_estimates - 1))
 
@@ -80,6 +81,8 @@ class BiasReport:
     @property
     def detectable(self) -> float:
         """The bias that would be seen, as a fraction of the variable's largest gradient entry; the worst variable's."""
+        import scipy.stats
+
         factor = self.threshold + scipy.stats.norm.ppf(self.power)
         parts = zip(self.names, self.exact, self._error, strict=True)
         return max(float(factor * s.max() / max(np.abs(e).max(), 1e-12)) for name, e, s in parts if name != LOSS)

@@ -2,8 +2,8 @@
 
 Keras launches one compiled program for each step, also with `steps_per_execution`: reading and writing every variable
 through the runtime costs as much as a small step. Here the batches of an execution are stacked first, and one XLA
-program loops over them. A dataset can stack them itself, in the background; from any other source, such as Keras's own
-dataset over arrays, they are taken one by one.
+program loops over them. A dataset stacks them beside the training where it can; from any other source they are taken
+one by one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
+
+from rebar_tf.training.stacked_batches import StackedBatches, stack_fit
 
 if TYPE_CHECKING:
 
@@ -33,21 +35,14 @@ class MultiStepTraining(_MixedInto):
     strategy; everywhere else Keras's own way is taken.
     """
 
-    _stacked_spec = None  # of the dataset that the running `fit` reads several steps at a time
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Keras's `fit`, which reads the data several steps at a time, beside the training, where it can be done.
 
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Keras's `fit`.
-
-        A `tf.data.Dataset` whose batches have one fixed size is read several steps at a time, beside the training, if
-        `steps_per_epoch` is given and `steps_per_execution` divides it.
+        It can for arrays, but with `validation_split`, `class_weight` or `steps_per_epoch`; and for a `tf.data.Dataset`
+        whose batches have one fixed size, if `steps_per_epoch` is given and `steps_per_execution` divides it.
         """
-        self._stacked_spec = None
-        steps, steps_per_epoch = self.steps_per_execution, kwargs.get("steps_per_epoch")
-        whole = steps_per_epoch is not None and steps_per_epoch % steps == 0
-        if whole and self.runs_many_steps() and isinstance(x, tf.data.Dataset) and has_one_size(x):
-            x = x.batch(steps).prefetch(1)
-            self._stacked_spec = x.element_spec
-        return super().fit(x, *args, **kwargs)
+        stacked = stack_fit(self.steps_per_execution, self, *args, **kwargs) if self.runs_many_steps() else None
+        return super().fit(*args, **kwargs) if stacked is None else super().fit(**stacked)
 
     def runs_many_steps(self) -> bool:
         """Whether an execution is one XLA program of several steps."""
@@ -63,10 +58,7 @@ class MultiStepTraining(_MixedInto):
             super().make_train_function(force)
             return
 
-        def is_stacked(iterator: tf.data.Iterator) -> bool:
-            return iterator.element_spec == self._stacked_spec
-
-        self.train_function = multi_step_function(self.train_step, self.read_logs, self.steps_per_execution, is_stacked)
+        self.train_function = multi_step_function(self.train_step, self.read_logs, self.steps_per_execution)
 
     def has_all_variables(self) -> bool:
         """Whether all variables exist that the optimizer will train."""
@@ -86,16 +78,10 @@ class MultiStepTraining(_MixedInto):
         return self.get_metrics_result()
 
 
-def has_one_size(dataset: tf.data.Dataset) -> bool:
-    """Whether all batches of a dataset are known to have the same shape."""
-    return all(part.shape.is_fully_defined() for part in tf.nest.flatten(dataset.element_spec))
-
-
 def multi_step_function(
     train_step: Callable[[Any], Logs],
     read_logs: Callable[[], Logs],
     steps: int,
-    is_stacked: Callable[[tf.data.Iterator], bool],
 ) -> Any:
     """What `make_train_function` returns: takes Keras's data iterator, trains up to `steps` steps, returns the logs.
 
@@ -103,7 +89,6 @@ def multi_step_function(
         train_step: one step on one batch; what it returns is left to `read_logs`.
         read_logs: the logs after a step, computed from the model's state.
         steps: of one program.
-        is_stacked: whether an element of an iterator is `steps` batches, or one.
 
     Returns:
         A function that raises StopIteration when the iterator has no batch left.
@@ -120,17 +105,16 @@ def multi_step_function(
         return read_logs()
 
     @tf.function(autograph=False)
-    def gather(iterator: tf.data.Iterator) -> tuple:
+    def gather(iterator: tf.data.Iterator) -> StackedBatches:
         return _gather(iterator, steps)
 
     def function(iterator: tf.data.Iterator) -> Logs:
-        if is_stacked(iterator):
-            batches = next(iterator)
-            return train(batches, tf.constant(len(tf.nest.flatten(batches)[0])))
-        batches, count, rest, has_rest = gather(iterator)
-        if count == 0:
+        is_stacked = isinstance(iterator.element_spec, StackedBatches)
+        batches, count, rest, has_rest = next(iterator) if is_stacked else gather(iterator)
+        if not (count or has_rest):
             raise StopIteration
-        logs = train(batches, count)
+        if count:
+            logs = train(batches, count)
         if has_rest:
             logs = train(tf.nest.map_structure(lambda part: part[tf.newaxis], rest), tf.constant(1))
         return logs
@@ -139,13 +123,8 @@ def multi_step_function(
     return function
 
 
-def _gather(iterator: tf.data.Iterator, steps: int) -> tuple:
-    """Up to `steps` batches of the size of the first one, stacked, and the odd-sized one that ends an epoch.
-
-    Returns:
-        `(batches, count, rest, has_rest)`. `batches` always holds `steps` batches, so that one program fits them all;
-        the first `count` of them count.
-    """
+def _gather(iterator: tf.data.Iterator, steps: int) -> StackedBatches:
+    """Up to `steps` batches of the size of the first one, stacked, and the odd-sized one that ends an epoch."""
     spec = tf.nest.flatten(iterator.element_spec)
     arrays = [tf.TensorArray(part.dtype, steps, element_shape=part.shape, clear_after_read=False) for part in spec]
 
@@ -180,4 +159,4 @@ def _gather(iterator: tf.data.Iterator, steps: int) -> tuple:
 
     batches, rest = tf.cond(count > 0, stack, nothing)
     batches, rest = (tf.nest.pack_sequence_as(iterator.element_spec, list(parts)) for parts in (batches, rest))
-    return batches, count, rest, odd
+    return StackedBatches(batches, count, rest, odd)

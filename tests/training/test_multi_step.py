@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import rebar_tf as rt
 from rebar_tf.training.multi_step import multi_step_function
+from rebar_tf.training.stacked_batches import stack_fit
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,6 @@ def test_a_program_takes_every_batch_once_and_in_order(batch_size, expected):
         train_step=lambda batch: digits.assign(base * digits + tf.reduce_sum(batch)),
         read_logs=lambda: {"digits": digits.value()},
         steps=3,
-        is_stacked=lambda iterator: False,
     )
     iterator = iter(tf.data.Dataset.from_tensor_slices(tf.range(1.0, 8.0)).batch(batch_size))
     assert [float(train(iterator)["digits"]) for _ in expected] == expected
@@ -44,3 +44,69 @@ def test_a_step_is_traced_once(jit_compile, steps):
     model.compile(keras.optimizers.Adam(), loss="mse", jit_compile=jit_compile, steps_per_execution=steps)
     model.fit(np.zeros([8, 3]), np.zeros([8, 2]), batch_size=2, verbose=0)
     assert len(traces) == 1
+
+
+def _epochs(count, batch_size, shuffle, data, steps=3):
+    """The batches of some epochs of `fit` on arrays, as `train` is given them."""
+    arguments = stack_fit(steps, keras.Model(), **data, batch_size=batch_size, shuffle=shuffle)
+    iterator, epochs = iter(arguments["x"]), []
+    for _ in range(count):
+        epochs.append([])
+        for _ in range(0, arguments["steps_per_epoch"], steps):
+            stacked = next(iterator)
+            parts = [*(tf.nest.map_structure(lambda part, i=i: part[i], stacked.batches) for i in range(stacked.count))]
+            epochs[-1] += [*parts, *([stacked.rest] if stacked.has_rest else [])]
+    return epochs
+
+
+@pytest.mark.parametrize("size", [1, 4, 6, 7, 8, 12, 13, 14, 18, 19])
+def test_stacked_arrays_are_the_batches_of_keras(size):
+    x, y = np.arange(size * 2.0).reshape(size, 2), {"a": np.arange(size), "b": np.arange(size) > 2}
+    data = {"x": x, "y": y}
+    expected = [[x[i : i + 4], y["a"][i : i + 4], y["b"][i : i + 4]] for i in range(0, size, 4)]
+    epochs = _epochs(2, 4, False, data)
+    for epoch in epochs:
+        found = [tf.nest.flatten(batch) for batch in epoch]
+        assert len(found) == len(expected)
+        for batch, parts in zip(found, expected, strict=True):
+            assert [part.numpy().tolist() for part in batch] == [part.tolist() for part in parts]
+            assert [part.dtype for part in batch] == [tf.float32, tf.int64, tf.bool]
+
+
+def test_stacked_arrays_come_in_a_new_order_each_epoch():
+    epochs = _epochs(3, 4, True, {"x": np.arange(50.0), "y": np.arange(50), "sample_weight": np.arange(50.0)})
+    orders = []
+    for epoch in epochs:
+        x, y, sample_weight = (np.concatenate([batch[i] for batch in epoch]) for i in range(3))
+        assert x.tolist() == y.tolist() == sample_weight.tolist()
+        assert sorted(x) == [*range(50)]
+        orders.append(tuple(x))
+    assert len(set(orders)) == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_weight": {0: 1.0, 1: 2.0}},
+        {"validation_split": 0.5},
+        {"steps_per_epoch": 2},
+        {"x": [[1.0], [2.0]]},
+        {"x": tf.zeros([8, 1])},
+        {"x": np.zeros([7, 1])},
+        {"x": np.zeros([8, 1], "object")},
+        {"y": {"a": np.zeros(8)}, "sample_weight": np.ones(8)},
+    ],
+    ids=lambda options: ", ".join(options),
+)
+def test_keras_takes_other_data_batch_by_batch(options):
+    assert stack_fit(3, keras.Model(), **{"x": np.zeros([8, 1]), "y": np.zeros(8), **options}) is None
+    assert stack_fit(3, keras.Model(), x=np.zeros([8, 1]), y=np.zeros(8)) is not None
+
+
+@pytest.mark.parametrize("spec", [lambda x: x, lambda x: (x,), lambda x: ((x, x),), lambda x: (x, {"a": x})])
+def test_a_stacked_dataset_keeps_the_structure_of_its_batches(spec):
+    dataset = tf.data.Dataset.from_tensor_slices(tf.range(24)).batch(4, drop_remainder=True).map(spec)
+    stacked = stack_fit(3, keras.Model(), dataset, steps_per_epoch=6)["x"].element_spec
+    assert tf.nest.map_structure(lambda part: part.shape[1:], stacked.batches) == tf.nest.map_structure(
+        lambda part: part.shape, dataset.element_spec
+    )
