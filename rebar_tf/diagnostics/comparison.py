@@ -11,6 +11,7 @@ import tensorflow as tf
 from rebar_tf.diagnostics.compared_variance import ComparedVariance
 from rebar_tf.training import MultiStepTraining, StochasticTraining
 from rebar_tf.training.step import estimate_step
+from rebar_tf.training.variables import without
 
 
 @keras.saving.register_keras_serializable("rebar_tf")
@@ -52,7 +53,7 @@ class EstimatorComparison(MultiStepTraining, keras.Model):
         super().__init__(**kwargs)
         if follow not in models:
             raise ValueError(f"`follow` must be one of {', '.join(models)}. Received: follow={follow!r}")
-        shapes = {name: [variable.shape for variable in model.model_variables] for name, model in models.items()}
+        shapes = {name: [variable.shape for variable in shared_variables(model)] for name, model in models.items()}
         for name in models:
             if shapes[name] != shapes[follow]:
                 raise ValueError(
@@ -93,28 +94,30 @@ class EstimatorComparison(MultiStepTraining, keras.Model):
         return list(dict.fromkeys(self.compared_variance.parts))
 
     def at_followed_parameters(self, model: StochasticTraining) -> keras.StatelessScope:
-        """The scope in which `model` computes with the parameters of the followed one.
+        """The scope in which `model` computes with the parameters and state of the followed one, and changes neither.
 
         The models then read one tensor, so that XLA does once what their passes have in common.
         """
-        pairs = zip(model.model_variables, self.followed.model_variables, strict=True)
+        pairs = zip(shared_variables(model), shared_variables(self.followed), strict=True)
         return keras.StatelessScope([(own, followed.value) for own, followed in pairs])
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of every method."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        estimates = {}
+        estimates, step = {}, self.followed.estimator.step.value + 1
         for name, model in self.models.items():
-            with self.at_followed_parameters(model):
-                estimates[name] = estimate_step(model, x, y, sample_weight)
-        followed = estimates[self.follow]
+            if model is not self.followed:
+                with self.at_followed_parameters(model):
+                    estimates[name] = estimate_step(model, x, y, sample_weight, step)
+        # Last, as it updates the state that the others read.
+        estimates[self.follow] = followed = estimate_step(self.followed, x, y, sample_weight, step)
         others = [estimate.control_gradients for name, estimate in estimates.items() if name != self.follow]
         gradients = [*followed.gradients, *(gradient for control in others for gradient in control)]
         # A loss-scaling optimizer divides by its scale: hand it what it expects.
         scaled = [None if gradient is None else self.optimizer.scale_loss(gradient) for gradient in gradients]
         self.optimizer.apply_gradients(zip(scaled, self.trainable_variables, strict=True))
         for name, model in self.models.items():
-            model.update_gradient_variance(estimates[name].model_gradients)
+            model.update_gradient_variance(estimates[name].model_gradients, computed_anew=model is not self.followed)
         averages = [model.gradient_variance for model in self.models.values()]
         self.compared_variance.update_state(followed.loss, averages)
         return self.get_metrics_result()
@@ -125,7 +128,7 @@ class EstimatorComparison(MultiStepTraining, keras.Model):
 
     def read_logs(self) -> dict[str, tf.Tensor]:
         for model in self.models.values():
-            for own, followed in zip(model.model_variables, self.followed.model_variables, strict=True):
+            for own, followed in zip(shared_variables(model), shared_variables(self.followed), strict=True):
                 own.assign(followed.value)
         return self.get_metrics_result()
 
@@ -150,6 +153,12 @@ class EstimatorComparison(MultiStepTraining, keras.Model):
     def from_config(cls, config: dict[str, Any]) -> EstimatorComparison:
         models = {name: keras.saving.deserialize_keras_object(model) for name, model in config["models"].items()}
         return cls(**{**config, "models": models})
+
+
+def shared_variables(model: StochasticTraining) -> list[keras.Variable]:
+    """All that a pass of a model computes with, but for what its estimator has: its parameters and its state."""
+    sampling = [variable for layer in model.stochastic_layers for variable in layer.variables]
+    return [*model.model_variables, *without(model.state_variables, sampling)]
 
 
 def part_of(variable: keras.Variable, model: keras.Model) -> str:

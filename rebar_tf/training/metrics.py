@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import keras
@@ -68,14 +68,19 @@ class LogGradientVariance(SavedMetric):
         self.first = [self.add_variable(v.shape, "zeros", name=f"first_{i}") for i, v in enumerate(variables)]
         self.second = [self.add_variable(v.shape, "zeros", name=f"second_{i}") for i, v in enumerate(variables)]
 
-    def update_state(self, gradients: list[tf.Tensor | None]) -> None:
-        """Takes in one step's gradient, aligned with the variables of `build_moments`; None counts as 0."""
+    def update_state(self, gradients: Sequence[tf.Tensor | Callable[[], tf.Tensor] | None]) -> None:
+        """Takes in one step's gradient.
+
+        Args:
+            gradients: aligned with the variables of `build_moments`, tensors or functions that return them and are
+                called only in a step that is taken in; None counts as 0.
+        """
         steps = self.skipped.value + 1.0
         due = tf.logical_or(steps >= self.every, self.count.value == 0.0)
         self.skipped.assign(steps)
         run_if(due, lambda: self._take_in(gradients, steps))
 
-    def _take_in(self, gradients: list[tf.Tensor | None], steps: tf.Tensor) -> None:
+    def _take_in(self, gradients: Sequence[tf.Tensor | Callable[[], tf.Tensor] | None], steps: tf.Tensor) -> None:
         """Moves the averages as `steps` steps of this gradient would."""
         weight = 1.0 - tf.pow(self.decay, steps)
         variance, size = 0.0, 0
@@ -83,6 +88,7 @@ class LogGradientVariance(SavedMetric):
             size += first.value.shape.num_elements()
             if gradient is None:
                 continue
+            gradient = gradient() if callable(gradient) else gradient
             new_first = first.value + weight * (gradient - first.value)
             new_second = second.value + weight * (tf.square(gradient) - second.value)
             first.assign(new_first)

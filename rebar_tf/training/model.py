@@ -12,6 +12,7 @@ from keras.src.losses.loss import unscale_loss_for_distribution
 from rebar_tf.estimators import ControlSpec, serving
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
+from rebar_tf.training.gradients import Gradient
 from rebar_tf.training.metrics import LogGradientVariance, run_if
 from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
@@ -176,17 +177,23 @@ class StochasticTraining(ModelVariables):
         logs = self.update_metrics(estimate.loss, x, y, estimate.y_pred, sample_weight)
         return {**logs, **self.estimator.diagnostics()}
 
-    def update_gradient_variance(self, gradients: list[tf.Tensor | None]) -> None:
+    def update_gradient_variance(self, gradients: list[Gradient | None], computed_anew: bool = False) -> None:
         """Takes one step's gradients, aligned with `model_variables`, into the moments; a frozen variable's is 0.
 
         Not of a step that a loss-scaling optimizer skips, as a gradient overflowed.
+
+        Args:
+            gradients: of the step.
+            computed_anew: whether nothing else needs them, so that they are best computed where the moments need them.
         """
-        found = iter(gradients)
+        values = [gradient and gradient.value for gradient in gradients]
+        taken_in = [g and g.computed_anew for g in gradients] if computed_anew else values
+        found = iter(taken_in)
         aligned = [next(found) if variable.trainable else None for variable in self.all_model_variables]
         if optimizer_scale(self) is None:
             self.gradient_variance.update_state(aligned)
         else:
-            run_if(all_finite(aligned), lambda: self.gradient_variance.update_state(aligned))
+            run_if(all_finite(values), lambda: self.gradient_variance.update_state(aligned))
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of `evaluate`: the objective at hard samples, drawn from a stream of its own."""

@@ -12,7 +12,7 @@ from keras.src.losses.loss import scale_loss_for_distribution
 from rebar_tf.estimators import Estimate, Estimator
 from rebar_tf.sampling import scaled_losses
 from rebar_tf.training.factored_dense import record_products
-from rebar_tf.training.gradients import MaybeTensor, add_gradients, combine, mean_square_gradient
+from rebar_tf.training.gradients import Gradient, MaybeTensor, add_gradients, combine, mean_square_gradient
 from rebar_tf.training.keras_loss import refusing_coupled
 from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 
@@ -29,19 +29,21 @@ class StepEstimate:
         y_pred: the model's outputs in the hard pass.
         model_gradients: aligned with `model.model_variables`, float32; None where the objective does not depend on a
             variable.
-        control_gradients: aligned with `model.control_variables` likewise.
-        gradients: aligned with `model.trainable_variables` likewise, each in the dtype of its variable; on a replica
-            of a distribution strategy its share of them.
+        control_gradients: the tensors, aligned with `model.control_variables` likewise.
+        gradients: the tensors, aligned with `model.trainable_variables` likewise, each in the dtype of its variable; on
+            a replica of a distribution strategy its share of them.
     """
 
     loss: tf.Tensor
     y_pred: Any
-    model_gradients: list[MaybeTensor]
+    model_gradients: list[Gradient | None]
     control_gradients: list[MaybeTensor]
     gradients: list[MaybeTensor]
 
 
-def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.Tensor | None) -> StepEstimate:
+def estimate_step(
+    model: StochasticTraining, x: Any, y: Any, sample_weight: tf.Tensor | None, step: tf.Tensor | None = None
+) -> StepEstimate:
     """Runs the passes of the model's estimator at fresh samples, and differentiates.
 
     For model variables `g_k = f_k + eta_k h_k`: the plain estimate and the control variate, each a vector-Jacobian
@@ -53,38 +55,40 @@ def estimate_step(model: StochasticTraining, x: Any, y: Any, sample_weight: tf.T
         x: a batch of inputs.
         y: a batch of targets.
         sample_weight: `[batch]`, or None.
+        step: the number of the step, by which the noise is drawn; None for the one after the estimator's last.
     """
     objective = BatchObjective(model, x, y, sample_weight)
     with scaled_losses(optimizer_scale(model)):
-        estimate, added_loss, gradients, control_gradients = estimate_gradients(model, objective)
-    with tf.control_dependencies([g for g in [*gradients, *control_gradients] if g is not None]):
+        estimate, added_loss, found, control_gradients = estimate_gradients(model, objective, step)
+    values = [gradient and gradient.value for gradient in found]
+    with tf.control_dependencies([g for g in [*values, *control_gradients] if g is not None]):
         # What is assigned from here on waits for all passes to end. TensorFlow orders a variable's reads and updates by
         # itself, but its graph optimizer drops some of that order: a last layer, whose gradient is there after the hard
         # pass, was updated before a relaxed pass read it.
-        gradients, control_gradients = (
-            [g if g is None else tf.identity(g) for g in found] for found in (gradients, control_gradients)
+        values, control_gradients = (
+            [g if g is None else tf.identity(g) for g in tensors] for tensors in (values, control_gradients)
         )
         objective.assign_updates()
     loss = batch_mean(estimate.value) + added_loss
-    found = zip([*gradients, *control_gradients], model.trainable_variables, strict=True)
+    pairs = zip([*values, *control_gradients], model.trainable_variables, strict=True)
     # Optimizers add up the gradients of all replicas, as they add up those of Keras's loss.
-    shares = [(g if g is None else scale_loss_for_distribution(g), variable) for g, variable in found]
+    shares = [(g if g is None else scale_loss_for_distribution(g), variable) for g, variable in pairs]
     return StepEstimate(
         loss=objective.keras_loss() if objective.is_coupled else loss,
         y_pred=objective.y_pred,
-        model_gradients=gradients,
+        model_gradients=[g and dataclasses.replace(g, value=v) for g, v in zip(found, values, strict=True)],
         control_gradients=control_gradients,
         gradients=[g if g is None else tf.cast(g, variable.dtype) for g, variable in shares],
     )
 
 
 def estimate_gradients(
-    model: StochasticTraining, objective: BatchObjective
-) -> tuple[Estimate, tf.Tensor | float, list[MaybeTensor], list[MaybeTensor]]:
+    model: StochasticTraining, objective: BatchObjective, step: tf.Tensor | None
+) -> tuple[Estimate, tf.Tensor | float, list[Gradient | None], list[MaybeTensor]]:
     """The model's estimate, the losses added to it, and the gradients of model and control variables, float32."""
     variables, estimator = model.model_variables, model.estimator
     control = [variable.value for variable in model.control_variables]
-    step = estimator.step.value.assign_add(1)
+    step = estimator.step.value.assign_add(1) if step is None else estimator.step.value.assign(step)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as control_tape:
         control_tape.watch(control)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
@@ -99,7 +103,7 @@ def estimate_gradients(
         control_gradients = control_tape.gradient(estimate.control_loss, control)
     if estimator.minimizes_variance:
         control_gradients = add_gradients(control_gradients, mean_square_gradient(control_tape, gradients, control))
-    return estimate, added_loss, [gradient and gradient.value for gradient in gradients], control_gradients
+    return estimate, added_loss, gradients, control_gradients
 
 
 def optimizer_scale(model: StochasticTraining) -> tf.Tensor | None:

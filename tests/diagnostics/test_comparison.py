@@ -5,6 +5,7 @@ import contextlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import rebar_tf as rt
 from rebar_tf.diagnostics import ComparedVariance
@@ -227,3 +228,42 @@ def test_bad_arguments():
     wider = rt.models.SigmoidBeliefNetwork(hidden_units=5, visible_units=6, estimator="nvil", seed=0)
     with pytest.raises(ValueError, match=r"`models` must all have variables of the shapes .* Received: 'nvil' with"):
         rt.diagnostics.EstimatorComparison({"rebar": network("rebar"), "nvil": wider}, "rebar")
+
+
+def normalising(method):
+    x = keras.Input((6,))
+    h = keras.layers.BatchNormalization(momentum=0.5)(x)
+    initializer = keras.initializers.GlorotUniform(0)
+    h = rt.layers.StochasticBinary(method, seed=1)(keras.layers.Dense(3, kernel_initializer=initializer)(h))
+    return rt.StochasticModel(x, keras.layers.Dense(6, kernel_initializer=initializer)(h))
+
+
+def test_all_models_have_the_state_that_the_followed_method_leaves():
+    alone = normalising("rloo")
+    models = {method: normalising(method) for method in ("reinforce", "rloo")}
+    model = rt.diagnostics.EstimatorComparison(models, "rloo")
+    for each in (alone, model, *models.values()):
+        each.compile(optimizer=rt.optimizers.Adam(0.01), loss="mse", run_eagerly=True)
+    for batch in BATCHES[:3]:
+        alone.train_step((batch, batch))
+        model.train_step((batch, batch))
+    model.read_logs()
+    for each in models.values():
+        assert_close(arrays(each.layers[1].weights), arrays(alone.layers[1].weights))
+
+
+@pytest.mark.slow
+def test_what_the_passes_of_the_methods_share_is_computed_once():
+    def products(*methods):
+        models = {
+            method: rt.models.SigmoidBeliefNetwork(hidden_units=4, visible_units=6, estimator=method, seed=3)
+            for method in methods
+        }
+        model = rt.diagnostics.EstimatorComparison(models, methods[0])
+        model.compile(optimizer=rt.optimizers.Adam(0.01))
+        model.optimizer.build(model.trainable_variables)
+        step = tf.function(model.train_step, autograph=False, jit_compile=True)
+        return step.experimental_get_compiler_ir(tf.constant(IMAGES))("optimized_hlo").count(" dot(")
+
+    both, first, second = products("reinforce", "rloo"), products("reinforce"), products("rloo")
+    assert both < first + second
