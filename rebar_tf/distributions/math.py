@@ -41,9 +41,14 @@ def logaddexp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.maximum(a, b) + tf.nn.softplus(-tf.abs(a - b))
 
 
+@tf.custom_gradient
 def sum_units(values: tf.Tensor) -> tf.Tensor:
-    """Sum over every axis but the batch's: `[batch, ...] -> [batch]`."""
-    return tf.reduce_sum(_fold_halves(_flat_units(values), tf.add), axis=1)
+    """Sum over every axis but the batch's: `[batch, ...] -> [batch]`.
+
+    The gradient is written out because that of the halves would put them together again.
+    """
+    value = tf.reduce_sum(_fold_halves(_flat_units(values), tf.add), axis=1)
+    return value, lambda upstream: tf.broadcast_to(per_unit(upstream, values), tf.shape(values))
 
 
 @tf.custom_gradient
@@ -77,7 +82,7 @@ def _fold_halves(values: tf.Tensor, combine: Callable[[tf.Tensor, tf.Tensor], tf
         units = values.shape[1]
         if units is None or units % 2:
             break
-        values = combine(values[:, : units // 2], values[:, units // 2 :])
+        values = combine(*tf.split(values, 2, axis=1))
     return values
 
 
