@@ -46,6 +46,7 @@ def test_the_docs_have_these_rows_and_columns():
     assert [line[0] for line in lines] == [row.name for row in catalogue.ROWS]
 
 
+@pytest.mark.slow
 def test_no_weight_is_updated_before_all_passes_of_a_step_have_read_it():
     """In graphs without XLA: where the order was lost, a third of them took another first step."""
     (row,) = [row for row in catalogue.ROWS if row.name == "rebar"]

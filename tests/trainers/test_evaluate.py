@@ -168,6 +168,7 @@ def test_results_pictures_and_the_bound_of_the_summary(workdir, capsys):
         assert len(events.Tensors(name)) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_keeps_what_is_done(workdir, capsys, monkeypatch):
     compute, asked = results.bound_row, []
 
@@ -217,6 +218,7 @@ def test_a_separate_inference_network(workdir, capsys):
     assert not np.array_equal(model.encoder[0].get_weights()[0], network.encoder[0].get_weights()[0])
 
 
+@pytest.mark.slow
 def test_a_structured_run(tmp_path, capsys):
     folder = trained(tmp_path / "run", "--task=structured", "--num_layers=2")
     assert command(*QUICK, f"--workdir={folder}") == 0

@@ -190,9 +190,7 @@ def fill_disk(patch, run, name):
     patch.setattr("io.open", full)
 
 
-@pytest.mark.parametrize(
-    "name", slow_but(("curve", "events", ".summary"), ["curve", ".curve", "events", ".summary", ".flags"])
-)
+@pytest.mark.parametrize("name", slow_but(("events", ".summary"), ["curve", ".curve", "events", ".summary", ".flags"]))
 def test_a_full_disk_is_one_line_and_the_checkpoints_stay(run, name, monkeypatch, capsys):
     (run / "summary.json").unlink()
     names = ("checkpoint.keras", "checkpoint.previous.keras")

@@ -118,6 +118,7 @@ def test_a_finished_run_prints_its_summary_again_and_writes_nothing(unbroken, ca
     assert {path: path.stat().st_mtime_ns for path in unbroken.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_the_model_is_rebuilt_from_the_folder_in_a_new_process(unbroken):
     script = (
         "import sys, rebar_tf as rt; from trainers.run.workdir import load_model\n"
@@ -146,6 +147,7 @@ def test_an_interrupted_run_goes_on_as_if_unbroken(unbroken, tmp_path, signal_at
     assert_same_run(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_given_more_steps_goes_on_as_if_unbroken(unbroken, tmp_path):
     assert command(*TINY, "--num_steps=9", f"--workdir={tmp_path}") == 0
     assert [row["step"] for row in curve(tmp_path)] == [6, 9]

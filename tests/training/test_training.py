@@ -88,7 +88,7 @@ def variance_objective(model):
 @pytest.mark.parametrize(
     "estimator",
     [
-        rt.estimators.Rebar(),
+        pytest.param(rt.estimators.Rebar(), marks=pytest.mark.slow),
         pytest.param(rt.estimators.Rebar(temperature_per_layer=True), marks=pytest.mark.slow),
         pytest.param(rt.estimators.Rebar(group_size=None, eta="shared"), marks=pytest.mark.slow),
         pytest.param(rt.estimators.Relax(), marks=pytest.mark.slow),
