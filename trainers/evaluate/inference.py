@@ -11,7 +11,8 @@ from typing import Any
 
 import keras
 
-from rebar_tf.callbacks import EventFile, Logs, ReportTable, Row, global_step, read_table
+from rebar_tf.callbacks import Logs, ReportTable, Row, global_step, read_table
+from rebar_tf.callbacks.event_file import EventFile
 from rebar_tf.datasets import Dataset
 from rebar_tf.models import SigmoidBeliefNetwork
 from trainers.common import build, plot

@@ -1,0 +1,80 @@
+"""TensorBoard's event files, written and mended."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from rebar_tf.callbacks.files import replacing
+from rebar_tf.callbacks.reports import stands
+
+
+class EventFile:
+    """A new file of TensorBoard's events.
+
+    Unlike TensorFlow's writer it writes at once, and a disk that is full is an OSError.
+
+    Args:
+        log_dir: its folder, an existing one: a run whose folder is removed is to stop.
+    """
+
+    def __init__(self, log_dir: pathlib.Path):
+        # TensorBoard reads the files of a folder in the order of their names.
+        self.path = log_dir / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes one point of several curves."""
+        event = Event(wall_time=time.time(), step=step)
+        for name, value in values.items():
+            event.summary.MergeFrom(scalar_pb(name, value))
+        self._append(event)
+
+    def _append(self, event: Event) -> None:
+        with open(self.path, "ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+
+def remove_repeated(log_dir: pathlib.Path, reached: int, every: int) -> None:
+    """Removes the scalars of reports that do not stand when training goes on from the step `reached`.
+
+    A damaged file is set aside, in one line, and what can be read of it is kept.
+    """
+    for path in sorted(log_dir.glob("events.out.tfevents.*")):
+        events, damage = _read(path)
+        kept = [event for event in events if not _is_scalar(event) or stands(event.step, reached, every)]
+        if damage is None and len(kept) == len(events):
+            continue
+        with replacing(path, keep=_aside(path) if damage else None) as temporary, open(temporary, "wb") as file:
+            for event in kept:
+                RecordWriter(file).write(event.SerializeToString())
+        if damage:
+            print(f"{path} is damaged ({damage}), and kept as {_aside(path).name}; {len(kept)} events before are used")
+
+
+def _aside(path: pathlib.Path) -> pathlib.Path:
+    """Where a damaged file goes: TensorBoard reads no file of such a name."""
+    return path.with_name(path.name.replace("events.out.tfevents.", "damaged."))
+
+
+def _read(path: pathlib.Path) -> tuple[list[Event], str | None]:
+    """The events of a file up to its end or a damaged one, and what is wrong there."""
+    events: list[Event] = []
+    try:
+        for record in tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator():
+            events.append(Event.FromString(record))
+    except (tf.errors.DataLossError, DecodeError) as error:
+        return events, str(error).partition(" [")[0]
+    return events, None
+
+
+def _is_scalar(event: Event) -> bool:
+    return any(value.metadata.plugin_data.plugin_name == "scalars" for value in event.summary.value)
