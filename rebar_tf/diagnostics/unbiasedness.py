@@ -62,7 +62,7 @@ class BiasReport:
 
     @property
     def threshold(self) -> float:
-        """The largest |z| that passes: Student's t, two-sided, Bonferroni over all coordinates."""
+        """The largest `|z|` that passes: Student's t, two-sided, Bonferroni over all coordinates."""
         import scipy.stats  # here, as it takes a second to load
 
         tail = self.false_alarm / 2 / sum(e.size for e in self.exact)
@@ -70,7 +70,7 @@ class BiasReport:
 
     @property
     def max_abs_z(self) -> float:
-        """The largest |z| of all coordinates."""
+        """The largest `|z|` of all coordinates."""
         return max(float(np.abs(z).max()) for z in self.z)
 
     @property

@@ -50,7 +50,7 @@ class Arm(Estimator):
 class DisArm(Arm):
     """DisARM: ARM with the noise integrated out given the pair of samples (Rao-Blackwellised).
 
-        1/2 (f(b) - f(b')) (-1)^b' 1[b != b'] sigmoid(|l|).
+        1/2 (f(b) - f(b')) (-1)^b' 1[b != b'] sigmoid(abs(l)).
 
     Also known as U2G. Unbiased; `1 + n` evaluations of the objective, which need not be differentiable. Bernoulli units
     only. Its variance is never above ARM's.

@@ -41,7 +41,7 @@ class ForcedSampler(Sampler):
 
     @property
     def log_prob(self) -> tf.Tensor:
-        """`[batch]`, `log p(b_1:n)` of all samples given so far."""
+        """Of all samples given so far the log-probability, `[batch]`."""
         return sum(self.log_probs)
 
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
