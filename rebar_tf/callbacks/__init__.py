@@ -19,7 +19,7 @@ from rebar_tf.callbacks.reports import Logs, global_step, report, stands
 from rebar_tf.callbacks.signals import Interrupted, StopOnSignal
 from rebar_tf.callbacks.speed import StepsPerSecond
 from rebar_tf.callbacks.temperature_scheduler import TemperatureScheduler
-from rebar_tf.callbacks.tensorboard import TensorBoardScalars
+from rebar_tf.callbacks.tensorboard import TensorBoard
 from rebar_tf.callbacks.validation_bound import ValidationBound
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "StopOnDivergence",
     "StopOnSignal",
     "TemperatureScheduler",
-    "TensorBoardScalars",
+    "TensorBoard",
     "ValidationBound",
     "copy_beside",
     "global_step",

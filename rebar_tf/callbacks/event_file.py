@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar.summary import pb as layout_summary
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from rebar_tf.callbacks.files import replacing
 from rebar_tf.callbacks.reports import stands
+
+_PATTERN = "events.out.tfevents.*"
 
 
 class EventFile:
@@ -24,12 +29,18 @@ class EventFile:
 
     Args:
         log_dir: its folder, an existing one: a run whose folder is removed is to stop.
+        layout: charts of the page "Custom scalars", each with patterns of the tags that it draws; it is written with
+            the first file of a folder.
     """
 
-    def __init__(self, log_dir: pathlib.Path):
+    def __init__(self, log_dir: pathlib.Path, layout: Mapping[str, Sequence[str]] | None = None):
+        is_first = not any(path.stat().st_size for path in log_dir.glob(_PATTERN))
         # TensorBoard reads the files of a folder in the order of their names.
         self.path = log_dir / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
-        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        begin = [Event(wall_time=time.time(), file_version="brain.Event:2")]
+        if layout and is_first:
+            begin.append(Event(wall_time=time.time(), summary=_layout(layout)))
+        self._append(*begin)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one point of several curves."""
@@ -38,9 +49,19 @@ class EventFile:
             event.summary.MergeFrom(scalar_pb(name, value))
         self._append(event)
 
-    def _append(self, event: Event) -> None:
+    def _append(self, *events: Event) -> None:
         with open(self.path, "ab") as file:
-            RecordWriter(file).write(event.SerializeToString())
+            for event in events:
+                RecordWriter(file).write(event.SerializeToString())
+
+
+def _layout(charts: Mapping[str, Sequence[str]]) -> Summary:
+    found = [
+        layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=patterns))
+        for title, patterns in charts.items()
+    ]
+    summary = layout_summary(layout_pb2.Layout(category=[layout_pb2.Category(title="training", chart=found)]))
+    return Summary.FromString(summary.SerializeToString())  # TensorFlow's, made TensorBoard's
 
 
 def remove_repeated(log_dir: pathlib.Path, reached: int, every: int) -> None:
@@ -48,7 +69,7 @@ def remove_repeated(log_dir: pathlib.Path, reached: int, every: int) -> None:
 
     A damaged file is set aside, in one line, and what can be read of it is kept.
     """
-    for path in sorted(log_dir.glob("events.out.tfevents.*")):
+    for path in sorted(log_dir.glob(_PATTERN)):
         events, damage = _read(path)
         kept = [event for event in events if not _is_scalar(event) or stands(event.step, reached, every)]
         if damage is None and len(kept) == len(events):

@@ -1,12 +1,13 @@
-"""Reports as TensorBoard scalars."""
+"""Reports in TensorBoard."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from rebar_tf.callbacks.reports import Logs, global_step, report
 from rebar_tf.extras import needs_extra
@@ -14,9 +15,22 @@ from rebar_tf.extras import needs_extra
 if TYPE_CHECKING:
     from rebar_tf.callbacks.event_file import EventFile
 
+_TAGS = {
+    "bound": "bound/train",
+    "valid_bound": "bound/valid",
+    "log_grad_variance": "variance/all",
+    "steps_per_second": "speed",
+}
+_LAYOUT = {"bound": ["^bound/"], "log variance of the gradient": ["^variance/[^/]+$"]}  # charts, the tags of each
 
-class TensorBoardScalars(keras.callbacks.Callback):
-    """Writes each epoch's report as TensorBoard scalars, at the global step.
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes each epoch's report to TensorBoard, at the global step.
+
+    The curves: `bound/train` and `bound/valid`, `variance/all` (the log variance of the gradient), `temperature`,
+    `speed` (steps per second), `eta/VARIABLE` (the scale of the control variate, the mean where a variable has
+    several), and whatever else is in the logs, by its own name. The methods of an `EstimatorComparison` are
+    `variance/METHOD`. The page "Custom scalars" opens on bound and variance side by side.
 
     Keras's own TensorBoard callback counts epochs, and starts at 0 again when training resumes. Here points of steps
     that are repeated are removed first, so that each step stands once.
@@ -30,12 +44,12 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     Example:
     >>> import rebar_tf as rt
-    >>> callback = rt.callbacks.TensorBoardScalars("runs/rebar/tensorboard")
+    >>> callback = rt.callbacks.TensorBoard("runs/rebar/tensorboard")
     """
 
     def __init__(self, log_dir: str | os.PathLike, every: int = 1):
         super().__init__()
-        with needs_extra("trainers", "rt.callbacks.TensorBoardScalars"):
+        with needs_extra("trainers", "rt.callbacks.TensorBoard"):
             from rebar_tf.callbacks import event_file  # TensorBoard with it
         self._file = event_file
         self.log_dir, self.every = pathlib.Path(log_dir), every
@@ -48,5 +62,20 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if self._events is None:
-            self._events = self._file.EventFile(self.log_dir)
-        self._events.add(global_step(self.model), report(logs or {}))
+            self._events = self._file.EventFile(self.log_dir, _LAYOUT)
+        points = {tag(name): value for name, value in report(logs or {}).items()}
+        self._events.add(global_step(self.model), {**points, **etas(self.model)})
+
+
+def tag(name: str) -> str:
+    """Under which a quantity of a report is drawn: those that belong together have one group."""
+    return _TAGS.get(name, name.replace("log_variance/", "variance/"))
+
+
+def etas(model: Any) -> dict[str, float]:
+    """`eta/VARIABLE` of each variable of a model whose estimator scales its control variate."""
+    try:
+        found = model.etas
+    except (AttributeError, NotImplementedError):  # another model, or an estimator that scales none
+        return {}
+    return {f"eta/{path}": float(np.mean(eta)) for path, eta in found.items()}

@@ -60,12 +60,14 @@ def batches(
         rows = tf.numpy_function(rows_of_pass, [pass_], tf.int64)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(rows, [steps_per_pass, batch_size]))
 
-    pixels = _on_host(images)
-    if dtype not in ("float32", "bool") or (dtype == "bool" and pixels.dtype != tf.bool and not binarize):
+    pixels = images.astype(bool if is_binary(images) else np.float32, copy=False)
+    if dtype not in ("float32", "bool") or (dtype == "bool" and pixels.dtype != bool and not binarize):
         raise ValueError(f"dtype must be 'float32', or 'bool' for binary pixels. Received: dtype={dtype!r}")
 
     def take(steps: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        taken = tf.gather(pixels, rows)
+        # By NumPy: a tensor of the images would be a copy of them.
+        taken = tf.numpy_function(lambda rows: pixels[rows], [rows], pixels.dtype)
+        taken = tf.ensure_shape(taken, [*rows.shape, *pixels.shape[1:]])
         if binarize:
             taken = tf.map_fn(lambda pair: _draw(pair[0], seed, pair[1]), (taken, steps), tf.bool)
         return tf.cast(taken, dtype)
@@ -85,12 +87,6 @@ def _without_tuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
-
-
-def _on_host(images: np.ndarray) -> tf.Tensor:
-    """The images as one tensor in host memory, where tf.data works: binary ones as booleans, others as float32."""
-    with tf.device("CPU:0"):
-        return tf.convert_to_tensor(images.astype(bool if is_binary(images) else np.float32, copy=False))
 
 
 def _draw(probabilities: tf.Tensor, seed: int, step: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
+import rebar_tf as rt
 from rebar_tf import callbacks
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -109,7 +111,7 @@ def test_progress_line_leaves_out_what_there_is_not():
 
 def test_tensorboard_points_are_at_the_global_step(tmp_path):
     model = stub(1500)
-    callback = attach(callbacks.TensorBoardScalars(tmp_path), model)
+    callback = attach(callbacks.TensorBoard(tmp_path), model)
     callback.on_train_begin()
     callback.on_epoch_end(0, {"loss": 200.0, "temperature": 0.5})
     model.optimizer.iterations = 2000
@@ -118,20 +120,41 @@ def test_tensorboard_points_are_at_the_global_step(tmp_path):
     points = {
         tag: [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in values]
         for tag, values in ((tag, events.Tensors(tag)) for tag in events.Tags()["tensors"])
+        if tag != "custom_scalars__config__"
     }
-    assert points == {"bound": [(1500, -200.0), (2000, -150.0)], "temperature": [(1500, 0.5), (2000, 0.25)]}
+    assert points == {"bound/train": [(1500, -200.0), (2000, -150.0)], "temperature": [(1500, 0.5), (2000, 0.25)]}
+
+
+def test_tensorboard_groups_what_belongs_together(tmp_path):
+    x = keras.Input((2,))
+    model = rt.StochasticModel(x, rt.layers.StochasticBinary("rebar")(keras.layers.Dense(3, name="code")(x)))
+    model.compile(rt.optimizers.Adam(), loss="mse", run_eagerly=True)
+    data = np.zeros([4, 2], np.float32), np.zeros([4, 3], np.float32)
+    bound = callbacks.ValidationBound(*data)
+    for _ in range(2):  # one process, and one that goes on
+        reports = [callbacks.StepsPerSecond(), bound, callbacks.TensorBoard(tmp_path)]
+        model.fit(*data, batch_size=2, verbose=0, callbacks=reports)
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}, purge_orphaned_data=False).Reload()
+    assert {*events.Tags()["tensors"]} == {
+        *("bound/train", "bound/valid", "variance/all", "temperature", "speed", "eta/code/kernel", "eta/code/bias"),
+        "custom_scalars__config__",
+    }
+    (layout,) = events.Tensors("custom_scalars__config__")
+    (category,) = layout_pb2.Layout.FromString(tf.make_ndarray(layout.tensor_proto).item()).category
+    charts = {chart.title: list(chart.multiline.tag) for chart in category.chart}
+    assert charts == {"bound": ["^bound/"], "log variance of the gradient": ["^variance/[^/]+$"]}
 
 
 def events(log_dir):
-    """(step, value) of each event of the curve `bound`, as it stands in the files, and as TensorBoard shows them."""
+    """(step, value) of each event of the curve `bound/train`, as it stands in the files."""
     raw = EventAccumulator(str(log_dir), size_guidance={"tensors": 0}, purge_orphaned_data=False).Reload()
-    return [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in raw.Tensors("bound")]
+    return [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in raw.Tensors("bound/train")]
 
 
 def train_to(log_dir, start, *steps):
     """Writes reports at some steps, as one process would that goes on from the step `start`."""
     model = stub(start)
-    callback = attach(callbacks.TensorBoardScalars(log_dir, every=5), model)
+    callback = attach(callbacks.TensorBoard(log_dir, every=5), model)
     callback.on_train_begin()
     for step in steps:
         model.optimizer.iterations = step
@@ -158,7 +181,7 @@ def test_a_damaged_event_file_is_named_and_read_up_to_the_damage(tmp_path, capsy
     train_to(tmp_path, 0, 5, 10, 15)
     (path,) = tmp_path.iterdir()
     whole = bytearray(path.read_bytes())
-    whole[len(whole) * 3 // 4] ^= 1  # in the third of three points
+    whole[-10] ^= 1  # in the third of three points
     path.write_bytes(whole)
     train_to(tmp_path, 15, 20)
     assert [step for step, _ in events(tmp_path)] == [5, 10, 20]

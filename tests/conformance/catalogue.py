@@ -313,7 +313,7 @@ ROWS = [
     callback("StopOnDivergence", lambda folder: rt.callbacks.StopOnDivergence()),
     callback("StopOnSignal", lambda folder: rt.callbacks.StopOnSignal()),
     callback("TemperatureScheduler", lambda folder: rt.callbacks.TemperatureScheduler(math.exp), scheduled),
-    callback("TensorBoardScalars", lambda folder: rt.callbacks.TensorBoardScalars(folder)),
+    callback("TensorBoard", lambda folder: rt.callbacks.TensorBoard(folder)),
     callback("ValidationBound", lambda folder: rt.callbacks.ValidationBound(X, Y)),
 ]
 

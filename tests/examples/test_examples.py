@@ -2,7 +2,14 @@
 
 import pytest
 
-from examples import drop_in_model, own_estimator, own_objective
+from examples import (
+    black_box_reward,
+    drop_in_model,
+    own_estimator,
+    own_objective,
+    pruning_gates,
+    semantic_hashing,
+)
 
 
 @pytest.mark.slow
@@ -23,3 +30,21 @@ def test_an_estimator_of_ones_own_is_unbiased_and_less_noisy():
     assert report.unbiased
     assert report.detectable < 0.1
     assert ratio < 0.8
+
+
+@pytest.mark.slow
+def test_a_black_box_is_packed_almost_as_well_as_it_can_be():
+    assert all(part > 0.9 for part in black_box_reward.main().values())
+
+
+@pytest.mark.slow
+def test_near_codes_are_the_same_digit():
+    after, before = semantic_hashing.main()
+    assert after > 0.75 > before + 0.1
+
+
+@pytest.mark.slow
+def test_gates_close_on_noise():
+    accuracy, of_pixels, of_noise = pruning_gates.main()
+    assert accuracy > 0.85
+    assert of_noise < 4 < 20 < of_pixels

@@ -54,7 +54,7 @@ def curve(run):
     return [{name: value for name, value in row.items() if name != "steps_per_second"} for row in rows]
 
 
-def points(run, tag="bound"):
+def points(run, tag="bound/train"):
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0}, purge_orphaned_data=False)
     return [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.Reload().Tensors(tag)]
 

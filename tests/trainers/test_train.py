@@ -106,9 +106,15 @@ def test_summary_has_the_runs_numbers(unbroken):
 def test_tensorboard_has_the_curve(unbroken):
     events = EventAccumulator(str(unbroken / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     rows = callbacks.read_curve(unbroken / "curve.csv")
-    for tag in ("bound", "valid_bound", "log_grad_variance", "temperature"):
+    tags = {
+        "bound": "bound/train",
+        "valid_bound": "bound/valid",
+        "log_grad_variance": "variance/all",
+        "temperature": "temperature",
+    }
+    for column, tag in tags.items():
         values = {event.step: tf.make_ndarray(event.tensor_proto).item() for event in events.Tensors(tag)}
-        assert values == {row["step"]: np.float32(row[tag]) for row in rows}
+        assert values == {row["step"]: np.float32(row[column]) for row in rows}
 
 
 def test_a_finished_run_prints_its_summary_again_and_writes_nothing(unbroken, capsys):

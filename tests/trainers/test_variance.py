@@ -87,7 +87,7 @@ def test_tensorboard_has_the_table(unbroken):
     for row in report.read_rows(unbroken / "variance.csv"):
         name = row["method"] if row["part"] == "all" else f"{row['method']}/{row['part']}"
         values = {
-            event.step: tf.make_ndarray(event.tensor_proto).item() for event in events.Tensors(f"log_variance/{name}")
+            event.step: tf.make_ndarray(event.tensor_proto).item() for event in events.Tensors(f"variance/{name}")
         }
         assert values[row["step"]] == np.float32(row["log_variance"])
 

@@ -53,14 +53,17 @@ def print_error(command: str, error: Exception) -> None:
 Main = Callable[[Sequence[str]], int]
 
 
-def reports_bad_input(command: str) -> Callable[[Main], Main]:
-    """A decorator for the main function of a command: bad input and Ctrl-C become one line on stderr and a status."""
+def reports_bad_input(command: str) -> Callable[[Main], Callable[..., int]]:
+    """A decorator for the main function of a command: bad input and Ctrl-C become one line on stderr and a status.
 
-    def decorate(main: Main) -> Main:
+    The function then takes the process's arguments where it is given none, as an entry point is called.
+    """
+
+    def decorate(main: Main) -> Callable[..., int]:
         @functools.wraps(main)
-        def guarded(argv: Sequence[str]) -> int:
+        def guarded(argv: Sequence[str] | None = None) -> int:
             try:
-                return main(argv)
+                return main(sys.argv if argv is None else argv)
             except BadInput as error:
                 print_error(command, error)
                 return error.status

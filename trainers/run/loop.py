@@ -60,7 +60,7 @@ def train(
             watched,
             progress,
             callbacks.StopOnDivergence(),
-            callbacks.TensorBoardScalars(workdir.tensorboard, every),
+            callbacks.TensorBoard(workdir.tensorboard, every),
             *writing,
             checkpoint,
         ]
