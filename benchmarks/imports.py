@@ -1,54 +1,62 @@
-"""What `import rebar_tf` adds to the import of TensorFlow and Keras, in seconds and megabytes.
+"""What importing TensorFlow, Keras and rebar_tf costs, and each package that is loaded only when it is used.
 
   python -m benchmarks.imports --rounds=5
 
-Each import runs in a process of its own, the three in turn; the medians are printed as a table.
+A process imports all of them in this order, in each round a new one. A line of the table is what a package adds to
+those above it, the median over the rounds. Keras loads what it finds of matplotlib, pandas and scikit-learn; here it
+does not, as in the commands.
 """
 
 from __future__ import annotations
 
-import resource
+import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 from trainers.common import flags
 from trainers.common.errors import reports_bad_input
 
-IMPORTS = {
-    "tensorflow": "import tensorflow",
-    "tensorflow, keras": "import tensorflow, keras",
-    "tensorflow, keras, rebar_tf": "import tensorflow, keras, rebar_tf",
-}
-_REPORT = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+PACKAGES = (
+    *("tensorflow", "keras", "rebar_tf"),
+    *("scipy.stats", "tensorboard.summary.writer.record_writer", "matplotlib.figure", "joblib", "mlxtend.data", "tqdm"),
+    *("tensorflow_datasets", "tensorflow_probability"),
+)
+_CODE = """
+import importlib, json, resource, sys, time
+def now():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return time.perf_counter(), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+hidden = dict.fromkeys(("matplotlib", "pandas", "sklearn"))
+sys.modules.update(hidden)
+for name in sys.argv[1:]:
+    if name == "scipy.stats":
+        for each in hidden:
+            del sys.modules[each]
+    before = now()
+    importlib.import_module(name)
+    print(json.dumps([after - begin for begin, after in zip(before, now())]))
+"""
 
 
 @reports_bad_input("imports")
 def main(argv: Sequence[str]) -> int:
     values = flags.Flags()
-    flags.define_integer(values, "rounds", 5, "Times that each import is measured.", low=1)
-    given = flags.parse(values, argv, __doc__)
-    measured: dict[str, list[tuple[float, float, float]]] = {what: [] for what in IMPORTS}
-    for _ in range(given["rounds"]):
-        for what, code in IMPORTS.items():
-            measured[what].append(imported(code))
+    flags.define_integer(values, "rounds", 5, "Processes that import all of them.", low=1)
+    rounds = [imported() for _ in range(flags.parse(values, argv, __doc__)["rounds"])]
     print("| import | seconds | CPU-seconds | MB |\n| --- | --- | --- | --- |")
-    for what, runs in measured.items():
+    for package, runs in zip(PACKAGES, zip(*rounds, strict=True), strict=True):
         wall, cpu, memory = (statistics.median(values) for values in zip(*runs, strict=True))
-        print(f"| {what} | {wall:.2f} | {cpu:.2f} | {memory:.0f} |")
+        print(f"| {package} | {wall:.2f} | {cpu:.2f} | {memory:.0f} |")
     return 0
 
 
-def imported(code: str) -> tuple[float, float, float]:
-    """Wall and CPU seconds of a process that runs the import, and its peak memory in megabytes."""
-    begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-c", code + _REPORT]
+def imported() -> list[list[float]]:
+    """Of each package, imported after those before it: wall and CPU seconds, and megabytes of peak memory."""
+    command = [sys.executable, "-c", _CODE, *PACKAGES]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, cpu, float(output)
+    return [json.loads(line) for line in output.splitlines()]
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ class Column:
 
     def is_slow(self, row):
         """Whether a cell is left to the slow tests, as are most of what another row of its kind stays for."""
-        return row.name not in (IN_HEAVY_COLUMNS if self.heavy else ONE_OF_EACH_KIND) and self.name not in QUICK_COLUMNS
+        is_quick = self.name in QUICK_COLUMNS and row.kind in ("estimator", "layer", "model")
+        return row.name not in (IN_HEAVY_COLUMNS if self.heavy else ONE_OF_EACH_KIND) and not is_quick
 
 
 IN_HEAVY_COLUMNS = ("rebar", "reinforce", "straight_through")

@@ -188,6 +188,7 @@ def test_q_is_trained_by_squared_error_and_the_rest_on_the_variance():
         np.testing.assert_allclose(both[variable.path], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_q_learns_to_predict_the_objective():
     model, x, _ = belief_network(QFunction(), 2)
     optimizer = keras.optimizers.Adam(1e-2)
@@ -260,6 +261,7 @@ def test_variance_is_a_parabola_in_the_scale_with_the_stated_minimum():
     assert abs(best - 1.0) > 0.1
 
 
+@pytest.mark.slow
 def test_optimal_scales_lower_the_variance_of_every_variable():
     model, x, _ = belief_network(Rebar(0.3), 2)
     step = int(model.estimator.step.value)

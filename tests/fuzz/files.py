@@ -16,7 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from rebar_tf import callbacks
-from rebar_tf.callbacks import report_table, tensorboard
+from rebar_tf.callbacks import event_file, report_table
 from rebar_tf.datasets.sources import chardata, drawings, idx, larochelle
 from trainers.common.errors import BadInput
 from trainers.common.experiment import Experiment
@@ -99,7 +99,7 @@ def read_checkpoint(path):
 
 def read_events(path):
     """Of TensorBoard: what can be read of them, and what is wrong."""
-    found, damage = tensorboard._read(path)
+    found, damage = event_file._read(path)
     assert damage is None or damage
     return [event.step for event in found]
 

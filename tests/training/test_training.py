@@ -55,6 +55,7 @@ def test_fit_raises_the_bound_of_a_belief_network(estimator):
     raises_the_bound(belief_network(estimator))
 
 
+@pytest.mark.slow
 def test_fit_raises_the_bound_of_a_nonlinear_network():
     raises_the_bound(belief_network(num_layers=1, nonlinear=True))
 
@@ -65,6 +66,7 @@ def raises_the_bound(model):
     assert model.bound(X, num_samples=20).mean() > before + 0.5
 
 
+@pytest.mark.slow
 def test_temperature_and_scales_move_from_where_they_start():
     model = belief_network()
     history = model.fit(X, batch_size=16, epochs=3, verbose=0).history
@@ -222,6 +224,7 @@ def test_mixed_precision_trains(policy):
     assert {str(v.dtype) for v in model.trainable_variables} == {"float32"}
 
 
+@pytest.mark.slow
 def test_functional_and_subclassed_models_coexist():
     functional()
 
