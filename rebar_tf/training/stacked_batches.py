@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rebar_tf.validation import is_integer
+
 _FIT = inspect.signature(keras.Model.fit)
 _LIKE_NUMPY = "biufc"  # kinds of dtype that TensorFlow takes as they are
 
@@ -82,7 +84,8 @@ def _are_plain_arrays(options: Mapping[str, Any]) -> bool:
     """Whether the data of `fit` are arrays of one length, without an option that makes others of them."""
     changed = options["steps_per_epoch"] or options["validation_split"]
     weights_are_shared = options["sample_weight"] is not None and keras.tree.is_nested(options["y"])
-    if changed or weights_are_shared or not isinstance(options["shuffle"], bool):
+    is_plain = isinstance(options["shuffle"], bool) and is_integer(options["batch_size"] or 32, least=1)
+    if changed or weights_are_shared or not is_plain:
         return False
     arrays = keras.tree.flatten([options[key] for key in ("x", "y", "sample_weight") if options[key] is not None])
     plain = all(isinstance(array, np.ndarray) and array.dtype.kind in _LIKE_NUMPY and array.ndim for array in arrays)

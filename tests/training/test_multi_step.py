@@ -90,6 +90,7 @@ def test_stacked_arrays_come_in_a_new_order_each_epoch():
         {"class_weight": {0: 1.0, 1: 2.0}},
         {"validation_split": 0.5},
         {"steps_per_epoch": 2},
+        {"batch_size": -2},
         {"x": [[1.0], [2.0]]},
         {"x": tf.zeros([8, 1])},
         {"x": np.zeros([7, 1])},
