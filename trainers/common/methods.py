@@ -12,6 +12,33 @@ from trainers.common import estimator_options
 from trainers.common.errors import BadInput
 from trainers.common.experiment import Experiment
 
+_SPELLED = {  # as in the papers that they are from
+    "arm": "ARM",
+    "concrete": "Concrete",
+    "disarm": "DisARM",
+    "double_cv": "Double CV",
+    "exact": "Exact",
+    "gumbel_straight_through": "Gumbel straight-through",
+    "lax": "LAX",
+    "muprop": "MuProp",
+    "nvil": "NVIL",
+    "q_function": "Q-function",
+    "rebar": "REBAR",
+    "reinforce": "REINFORCE",
+    "relax": "RELAX",
+    "rloo": "RLOO",
+    "rodeo": "RODEO",
+    "simple_muprop": "SimpleMuProp",
+    "straight_through": "Straight-through",
+    "vimco": "VIMCO",
+}
+
+
+def label(name: str) -> str:
+    """How pictures and tables spell a method: `SimpleMuProp` for simple_muprop, `REBAR (0.1)` for rebar:0.1."""
+    estimator, _, temperature = name.partition(":")
+    return _SPELLED.get(estimator, estimator) + (f" ({temperature})" if temperature else "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trainers.common.errors import BadInput
+from trainers.common.methods import label
 from trainers.common.plot import COLOURS, label_steps, new_figure, save
 from trainers.report.curves import Curve
 from trainers.report.tables import METHODS, MODEL_TITLES, NOT_RUN
@@ -123,7 +124,7 @@ def _line(rows: list[dict], column: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ordered(methods: set[str]) -> list[str]:
-    return [method for method in METHODS if method in methods] + sorted(methods - METHODS.keys())
+    return [method for method in METHODS if method in methods] + sorted(methods - {*METHODS})
 
 
 def draw(plot: Plot, panels: list[Trials]) -> Figure:
@@ -172,7 +173,7 @@ def _draw_trials(axis: Axes, trials: Trials, methods: list[str]) -> None:
         for i, (steps, values) in enumerate(lines):
             if i != middle:
                 axis.plot(steps, values, color=colour, linewidth=0.8, alpha=0.5)
-        axis.plot(*lines[middle], color=colour, linewidth=2.2, label=METHODS.get(method, method))
+        axis.plot(*lines[middle], color=colour, linewidth=2.2, label=label(method))
 
 
 def median_trial(lines: list[tuple[np.ndarray, np.ndarray]]) -> int:
@@ -191,8 +192,8 @@ def _range(trials: Trials) -> tuple[float, float]:
 def _legend(figure: Figure, axes: list[Axes], columns: int = 5) -> None:
     handles: dict[str, Artist] = {}
     for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
+        for handle, text in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(text, handle)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, fontsize=9)
 
 

@@ -14,17 +14,12 @@ from typing import Any
 
 from trainers.common import files
 from trainers.common.errors import BadInput
+from trainers.common.methods import label
 from trainers.sweep import results
 from trainers.sweep.results import DIVERGED, FINISHED, Row
 from trainers.sweep.settings import MODELS, SHARED_FLAGS
 
-METHODS = {
-    "nvil": "NVIL",
-    "muprop": "MuProp",
-    "rebar:0.1": "REBAR (0.1)",
-    "rebar": "REBAR",
-    "concrete:0.1": "Concrete (0.1)",
-}
+METHODS = ("nvil", "muprop", "rebar:0.1", "rebar", "concrete:0.1")
 MODEL_TITLES = {"linear1": "Linear, 1 layer", "linear2": "Linear, 2 layers", "nonlinear": "Nonlinear"}
 TABLES = {
     "train_bound": "Table App.1: training bound",
@@ -162,7 +157,7 @@ def markdown(rows: list[Row]) -> str:
 
 
 def _part(column: str, problem: tuple[str, str], methods: list[str], ours: dict, theirs: dict) -> str:
-    lines = [["", "", *(METHODS.get(method, method) for method in methods)], ["---"] * (len(methods) + 2)]
+    lines = [["", "", *map(label, methods)], ["---"] * (len(methods) + 2)]
     for model in MODELS:
         keys = [(column, *problem, model, method) for method in methods]
         lines.append([MODEL_TITLES[model], "here", *(str(ours.get(key, NOT_RUN)) for key in keys)])

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rebar_tf import estimators
+from trainers.common.methods import label
 from trainers.common.plot import curve_style, label_steps, new_figure
 from trainers.toy.problem import Curve, exact_loss, optimum, probability
 
@@ -113,8 +114,8 @@ def _draw(above: Axes, below: Axes, curves: dict[str, Curve], target: float) -> 
         style = {**curve_style(i), "markersize": 6, "markevery": (3 * i % 25, 25)}
         above.plot(curve.steps, exact_loss(curve.theta, target), **style)
         log_variance = np.array([_log(variance) for variance in curve.variance])
-        label = name if np.isfinite(log_variance).any() else f"{name} (no variance)"
-        below.plot(curve.steps, np.where(np.isfinite(log_variance), log_variance, np.nan), label=label, **style)
+        text = label(name) if np.isfinite(log_variance).any() else f"{label(name)} (no variance)"
+        below.plot(curve.steps, np.where(np.isfinite(log_variance), log_variance, np.nan), label=text, **style)
     above.grid(color="0.9", linewidth=0.6)
     label_steps(below)
 

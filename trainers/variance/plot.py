@@ -8,6 +8,7 @@ import pathlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from trainers.common.methods import label
 from trainers.common.plot import curve_style, label_steps, new_figure, save
 from trainers.variance.report import WHOLE, Row
 from trainers.variance.settings import Settings
@@ -56,7 +57,7 @@ def _draw_part(axis: Axes, quantity: str, rows: list[Row]) -> None:
         axis.plot(
             [row["step"] for row in own],
             [row[quantity] for row in own],
-            label=method,
+            label=label(method),
             markersize=5,
             markevery=(i % apart, apart),  # at other places than those of other curves
             **curve_style(i),
