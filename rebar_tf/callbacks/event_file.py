@@ -19,7 +19,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from rebar_tf.callbacks.files import replacing
 from rebar_tf.callbacks.reports import stands
 
-_PATTERN = "events.out.tfevents.*"
+_PREFIX = "events.out.tfevents."
 
 
 class EventFile:
@@ -34,9 +34,9 @@ class EventFile:
     """
 
     def __init__(self, log_dir: pathlib.Path, layout: Mapping[str, Sequence[str]] | None = None):
-        is_first = not any(path.stat().st_size for path in log_dir.glob(_PATTERN))
+        is_first = not any(path.stat().st_size for path in log_dir.glob(f"{_PREFIX}*"))
         # TensorBoard reads the files of a folder in the order of their names.
-        self.path = log_dir / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        self.path = log_dir / f"{_PREFIX}{time.time_ns()}.{os.getpid()}"
         begin = [Event(wall_time=time.time(), file_version="brain.Event:2")]
         if layout and is_first:
             begin.append(Event(wall_time=time.time(), summary=_layout(layout)))
@@ -69,7 +69,7 @@ def remove_repeated(log_dir: pathlib.Path, reached: int, every: int) -> None:
 
     A damaged file is set aside, in one line, and what can be read of it is kept.
     """
-    for path in sorted(log_dir.glob(_PATTERN)):
+    for path in sorted(log_dir.glob(f"{_PREFIX}*")):
         events, damage = _read(path)
         kept = [event for event in events if not _is_scalar(event) or stands(event.step, reached, every)]
         if damage is None and len(kept) == len(events):
@@ -83,7 +83,7 @@ def remove_repeated(log_dir: pathlib.Path, reached: int, every: int) -> None:
 
 def _aside(path: pathlib.Path) -> pathlib.Path:
     """Where a damaged file goes: TensorBoard reads no file of such a name."""
-    return path.with_name(path.name.replace("events.out.tfevents.", "damaged."))
+    return path.with_name(path.name.replace(_PREFIX, "damaged."))
 
 
 def _read(path: pathlib.Path) -> tuple[list[Event], str | None]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+import types
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from rebar_tf.callbacks.reports import Logs, global_step, report
 from rebar_tf.extras import needs_extra
+from rebar_tf.training import StochasticTraining
 
 if TYPE_CHECKING:
     from rebar_tf.callbacks.event_file import EventFile
@@ -49,22 +51,27 @@ class TensorBoard(keras.callbacks.Callback):
 
     def __init__(self, log_dir: str | os.PathLike, every: int = 1):
         super().__init__()
-        with needs_extra("trainers", "rt.callbacks.TensorBoard"):
-            from rebar_tf.callbacks import event_file  # TensorBoard with it
-        self._file = event_file
+        _event_file()  # fails here where TensorBoard is missing, and not at the first epoch
         self.log_dir, self.every = pathlib.Path(log_dir), every
         self._events: EventFile | None = None
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         if self._events is None:
-            self._file.remove_repeated(self.log_dir, global_step(self.model), self.every)
+            _event_file().remove_repeated(self.log_dir, global_step(self.model), self.every)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if self._events is None:
-            self._events = self._file.EventFile(self.log_dir, _LAYOUT)
+            self._events = _event_file().EventFile(self.log_dir, _LAYOUT)
         points = {tag(name): value for name, value in report(logs or {}).items()}
         self._events.add(global_step(self.model), {**points, **etas(self.model)})
+
+
+def _event_file() -> types.ModuleType:
+    """The module that writes event files, loaded when it is used, as TensorBoard is with it."""
+    with needs_extra("trainers", "rt.callbacks.TensorBoard"):
+        from rebar_tf.callbacks import event_file
+    return event_file
 
 
 def tag(name: str) -> str:
@@ -72,10 +79,12 @@ def tag(name: str) -> str:
     return _TAGS.get(name, name.replace("log_variance/", "variance/"))
 
 
-def etas(model: Any) -> dict[str, float]:
+def etas(model: keras.Model) -> dict[str, float]:
     """`eta/VARIABLE` of each variable of a model whose estimator scales its control variate."""
+    if not isinstance(model, StochasticTraining):
+        return {}
     try:
         found = model.etas
-    except (AttributeError, NotImplementedError):  # another model, or an estimator that scales none
+    except NotImplementedError:  # by which an estimator says that it scales none
         return {}
     return {f"eta/{path}": float(np.mean(eta)) for path, eta in found.items()}

@@ -1,5 +1,6 @@
 """The callbacks, each driven by hand; the trainer's tests run them together."""
 
+import copy
 import csv
 import os
 import pathlib
@@ -143,6 +144,11 @@ def test_tensorboard_groups_what_belongs_together(tmp_path):
     (category,) = layout_pb2.Layout.FromString(tf.make_ndarray(layout.tensor_proto).item()).category
     charts = {chart.title: list(chart.multiline.tag) for chart in category.chart}
     assert charts == {"bound": ["^bound/"], "log variance of the gradient": ["^variance/[^/]+$"]}
+
+
+def test_a_tensorboard_callback_is_copied(tmp_path):
+    copied = copy.deepcopy(callbacks.TensorBoard(tmp_path, every=5))
+    assert (copied.log_dir, copied.every) == (tmp_path, 5)
 
 
 def events(log_dir):
