@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from trainers.common import flags
 from trainers.common.errors import reports_bad_input
 
-PACKAGES = (
-    *("tensorflow", "keras", "rebar_tf"),
+LIBRARY = ("tensorflow", "keras", "rebar_tf")
+LATER = (
     *("scipy.stats", "tensorboard.summary.writer.record_writer", "matplotlib.figure", "joblib", "mlxtend.data", "tqdm"),
     *("tensorflow_datasets", "tensorflow_probability"),
 )
@@ -28,15 +28,16 @@ import importlib, json, resource, sys, time
 def now():
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return time.perf_counter(), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-hidden = dict.fromkeys(("matplotlib", "pandas", "sklearn"))
-sys.modules.update(hidden)
-for name in sys.argv[1:]:
-    if name == "scipy.stats":
-        for each in hidden:
-            del sys.modules[each]
+def load(name):
     before = now()
     importlib.import_module(name)
     print(json.dumps([after - begin for begin, after in zip(before, now())]))
+from trainers.common.tensorflow_import import OPTIONAL_FOR_KERAS, hidden
+with hidden(OPTIONAL_FOR_KERAS):
+    for name in sys.argv[1].split(","):
+        load(name)
+for name in sys.argv[2].split(","):
+    load(name)
 """
 
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     flags.define_integer(values, "rounds", 5, "Processes that import all of them.", low=1)
     rounds = [imported() for _ in range(flags.parse(values, argv, __doc__)["rounds"])]
     print("| import | seconds | CPU-seconds | MB |\n| --- | --- | --- | --- |")
-    for package, runs in zip(PACKAGES, zip(*rounds, strict=True), strict=True):
+    for package, runs in zip((*LIBRARY, *LATER), zip(*rounds, strict=True), strict=True):
         wall, cpu, memory = (statistics.median(values) for values in zip(*runs, strict=True))
         print(f"| {package} | {wall:.2f} | {cpu:.2f} | {memory:.0f} |")
     return 0
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
 def imported() -> list[list[float]]:
     """Of each package, imported after those before it: wall and CPU seconds, and megabytes of peak memory."""
-    command = [sys.executable, "-c", _CODE, *PACKAGES]
+    command = [sys.executable, "-c", _CODE, ",".join(LIBRARY), ",".join(LATER)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     return [json.loads(line) for line in output.splitlines()]
 

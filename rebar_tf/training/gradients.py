@@ -47,7 +47,7 @@ class Gradient:
     @classmethod
     def of_kernel(cls, inputs: tf.Tensor, cotangent: tf.Tensor) -> Gradient:
         """`x^T c`, of a dense layer's inputs, `[batch, inputs]`, and its outputs' cotangent, `[batch, outputs]`."""
-        value = tf.matmul(inputs, cotangent, transpose_a=True)
+        value = kernel_gradient(inputs, cotangent)
         rows, (columns, outputs) = inputs.shape[0], value.shape
         if rows is None or rows * (columns + outputs) >= columns * outputs:
             return cls.whole(value)
@@ -55,7 +55,7 @@ class Gradient:
 
     def computed_anew(self) -> tf.Tensor:
         """g, by the product in the place of this call: a branch that is seldom taken computes it seldom."""
-        return self.value if self.inputs is None else tf.matmul(self.inputs, self.source, transpose_a=True)
+        return self.value if self.inputs is None else kernel_gradient(self.inputs, self.source)
 
     @property
     def dual(self) -> tf.Tensor:
@@ -63,6 +63,11 @@ class Gradient:
         if self.inputs is None:
             return self.value
         return tf.matmul(tf.matmul(self.inputs, self.inputs, transpose_b=True), self.source)
+
+
+def kernel_gradient(inputs: tf.Tensor, cotangent: tf.Tensor) -> tf.Tensor:
+    """`x^T c`, of a dense layer's inputs and its outputs' cotangent."""
+    return tf.matmul(inputs, cotangent, transpose_a=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -65,7 +65,7 @@ def stack_fit(steps: int, model: keras.Model, *args: Any, **kwargs: Any) -> dict
     batch_size = min(options["batch_size"] or 32, size)
     return {
         **options,
-        "x": _stack_arrays(data, batch_size, steps, bool(options["shuffle"])),
+        "x": _stack_arrays(data, batch_size, steps, options["shuffle"]),
         "y": None,
         "sample_weight": None,
         "batch_size": None,

@@ -13,7 +13,7 @@ from typing import Any
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _VECTOR_WIDTH = "--xla_cpu_prefer_vector_width"
-_OPTIONAL_FOR_KERAS = ("matplotlib", "pandas", "sklearn")  # pictures, data frames, scikit-learn's interface
+OPTIONAL_FOR_KERAS = ("matplotlib", "pandas", "sklearn")  # pictures, data frames, scikit-learn's interface
 # The versions of TensorFlow whose XLA has that flag: one without it would end the program.
 _VERSIONS_WITH_FLAG = ("2.19.", "2.20.", "2.21.")
 
@@ -37,20 +37,20 @@ def import_tensorflow() -> None:
 
 
 def _load() -> None:
-    with _hidden(_OPTIONAL_FOR_KERAS):
+    with hidden(OPTIONAL_FOR_KERAS):
         importlib.import_module("rebar_tf")  # TensorFlow with it
 
 
 @contextlib.contextmanager
-def _hidden(names: Sequence[str]) -> Iterator[None]:
+def hidden(names: Sequence[str]) -> Iterator[None]:
     """In this block an import of these packages fails as if they were not installed, unless they are loaded already."""
-    hidden = [name for name in names if name not in sys.modules]
+    missing = [name for name in names if name not in sys.modules]
     modules: dict[str, Any] = sys.modules
-    modules.update(dict.fromkeys(hidden))  # None stands for a package that is not there
+    modules.update(dict.fromkeys(missing))  # None stands for a package that is not there
     try:
         yield
     finally:
-        for name in hidden:
+        for name in missing:
             del modules[name]
 
 
