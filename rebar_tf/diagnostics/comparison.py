@@ -115,7 +115,8 @@ class EstimatorComparison(MultiStepTraining, keras.Model):
         gradients = [*followed.gradients, *(gradient for control in others for gradient in control)]
         # A loss-scaling optimizer divides by its scale: hand it what it expects.
         scaled = [None if gradient is None else self.optimizer.scale_loss(gradient) for gradient in gradients]
-        self.optimizer.apply_gradients(zip(scaled, self.trainable_variables, strict=True))
+        with self.updates_after_passes(estimates.values()):
+            self.optimizer.apply_gradients(zip(scaled, self.trainable_variables, strict=True))
         for name, model in self.models.items():
             model.update_gradient_variance(estimates[name].model_gradients, computed_anew=model is not self.followed)
         averages = [model.gradient_variance for model in self.models.values()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -42,6 +44,7 @@ class LearningRateGroups(_MixedInto):
     """
 
     _decaying_at = 1.0  # the factor of the variables that a weight decay is applied to
+    _nothing: tf.Tensor | None = None  # is added to the learning rate: 0, when an update may be made
 
     def __init__(self, *args: Any, groups: dict[str, float] | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -59,6 +62,23 @@ class LearningRateGroups(_MixedInto):
                 return float(factor)
         return 1.0
 
+    @contextlib.contextmanager
+    def updates_after(self, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
+        """A block whose updates of variables wait until `tensors` are there, by a rate that depends on them.
+
+        XLA copies a variable that may be updated before its last reader is done, and its runtime makes an update as
+        soon as it can, also where a product that everything waits for could be computed instead. The moments of a
+        gradient do not wait.
+
+        Args:
+            tensors: float32, which come late in a step.
+        """
+        self._nothing = zero_after(tensors)
+        try:
+            yield
+        finally:
+            self._nothing = None
+
     def build(self, variables: list[keras.Variable]) -> None:
         if not self.built:
             # The paths are read here because an update step gets TensorFlow's variables, which have none.
@@ -67,7 +87,11 @@ class LearningRateGroups(_MixedInto):
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         factor = self._factors[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate if factor == 1.0 else learning_rate * factor)
+        learning_rate = learning_rate if factor == 1.0 else learning_rate * factor
+        if self._nothing is not None:
+            learning_rate = tf.convert_to_tensor(learning_rate)
+            learning_rate += tf.cast(self._nothing, learning_rate.dtype)
+        super().update_step(gradient, variable, learning_rate)
 
     def _backend_apply_gradients(self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable]) -> None:
         self._clipped = [not is_control(variable) for variable in trainable_variables]
@@ -97,3 +121,13 @@ class LearningRateGroups(_MixedInto):
 def is_control(variable: keras.Variable) -> bool:
     """Whether a variable is one of an estimator's: temperature, scale, baseline."""
     return re.search(CONTROL_GROUP, variable.path) is not None
+
+
+def zero_after(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """0, float32, which is there when all of `tensors` are: of the first entry of each, whatever it is, no bit is left.
+
+    A compiler that knew the result would compute it at once; none of them follows bits through two shifts.
+    """
+    entries = tf.add_n([tf.reduce_sum(tf.reshape(tensor, [-1])[:1]) for tensor in tensors])
+    sign = tf.bitwise.right_shift(tf.bitcast(entries, tf.uint32), tf.constant(31, tf.uint32))
+    return tf.cast(tf.bitwise.right_shift(sign, tf.constant(1, tf.uint32)), tf.float32)

@@ -172,7 +172,8 @@ class StochasticTraining(ModelVariables):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._build_from(x)
         estimate = estimate_step(self, x, y, sample_weight)
-        self.apply_gradients(estimate.gradients)
+        with self.updates_after_passes([estimate]):
+            self.apply_gradients(estimate.gradients)
         self.update_gradient_variance(estimate.model_gradients)
         logs = self.update_metrics(estimate.loss, x, y, estimate.y_pred, sample_weight)
         return {**logs, **self.estimator.diagnostics()}

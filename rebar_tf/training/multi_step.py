@@ -8,15 +8,18 @@ one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
+from rebar_tf.optimizers import LearningRateGroups
 from rebar_tf.training.stacked_batches import StackedBatches, stack_fit
 
 if TYPE_CHECKING:
+    from rebar_tf.training.step import StepEstimate
 
     class _MixedInto(keras.Model):
         """What the mixin is mixed into."""
@@ -72,6 +75,17 @@ class MultiStepTraining(_MixedInto):
         """
         if self.has_all_variables() and not self.optimizer.built and self._distribute_strategy is None:
             self.optimizer.build(self.trainable_variables)
+
+    def updates_after_passes(self, estimates: Iterable[StepEstimate]) -> contextlib.AbstractContextManager[None]:
+        """A block in which an optimizer of this library updates no variable before all passes have read it.
+
+        The sources of the gradients are there when the passes are done. The products that make gradients of them are
+        not waited for: they can be computed beside the updates.
+        """
+        sources = [g.source for estimate in estimates for g in estimate.model_gradients if g is not None]
+        if sources and self.runs_many_steps() and isinstance(self.optimizer, LearningRateGroups):
+            return self.optimizer.updates_after(sources)
+        return contextlib.nullcontext()
 
     def read_logs(self) -> Logs:
         """The logs after a program, computed from the model's state at its end."""

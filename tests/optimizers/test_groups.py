@@ -1,5 +1,7 @@
 """Learning-rate groups with any Keras optimizer, and what each argument of Keras does beside them."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -167,3 +169,26 @@ def test_groups_are_saved(tmp_path):
 def test_a_bad_factor_is_named(factor):
     with pytest.raises(ValueError, match=r"`groups` must give each pattern a finite factor.*Received: 'a'"):
         GroupedSGD(0.1, groups={"a": factor})
+
+
+@pytest.mark.parametrize("name", ["Adam", "SGD"])
+def test_updates_that_wait_are_those_that_do_not(name):
+    """To the bit, and whatever they wait for: a rate that is not finite would destroy the weights."""
+    odd = [[np.nan, 1.0], [-np.inf, 2.0], [-0.0], [], [[-3.0]]]
+
+    def train_after(waits):
+        (kernel, bias), gradients = variables_and_gradients()
+        optimizer = with_groups(name)(0.1, groups={"bias": 0.5})
+        optimizer.build([kernel, bias])
+
+        @tf.function(jit_compile=True)
+        def step(tensors, *given):
+            with optimizer.updates_after(tensors) if waits else contextlib.nullcontext():
+                optimizer.apply(given, [kernel, bias])
+
+        for given in gradients:
+            step([tf.constant(values, tf.float32) for values in odd], *map(tf.constant, given))
+        return kernel.numpy(), bias.numpy()
+
+    for waited, plain in zip(train_after(True), train_after(False), strict=True):
+        np.testing.assert_array_equal(waited, plain)

@@ -1,5 +1,7 @@
 """Programs of several steps: every batch counts once, in its place."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -44,6 +46,20 @@ def test_a_step_is_traced_once(jit_compile, steps):
     model.compile(keras.optimizers.Adam(), loss="mse", jit_compile=jit_compile, steps_per_execution=steps)
     model.fit(np.zeros([8, 3]), np.zeros([8, 2]), batch_size=2, verbose=0)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize(("optimizer", "copies"), [(rt.optimizers.Adam, 0), (keras.optimizers.Adam, 1)])
+def test_no_weight_is_copied_where_updates_wait_for_the_passes(optimizer, copies):
+    """XLA copies one that may be updated before its last reader is done: here that of the layer after the sample."""
+    x = keras.Input((3,), batch_size=2)
+    b = rt.layers.StochasticBinary(estimator="rebar")(keras.layers.Dense(5)(x))
+    model = rt.StochasticModel(x, keras.layers.Dense(7)(b))
+    model.compile(optimizer(0.1), loss="mse", jit_compile=True, steps_per_execution=2)
+    model.fit(np.zeros([4, 3]), np.zeros([4, 7]), batch_size=2, verbose=0)
+    batches = (tf.zeros([2, 2, 3]), tf.zeros([2, 2, 7]))
+    program = model.train_function.program.experimental_get_compiler_ir(batches, tf.constant(2))("optimized_hlo")
+    body = program[: program.index("ENTRY")]
+    assert len(re.findall(r"= f32\[5,7\]\S* copy\(", body)) == copies
 
 
 def _epochs(count, batch_size, shuffle, data, steps=3):
