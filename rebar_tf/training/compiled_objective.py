@@ -106,7 +106,8 @@ class CompiledObjective(MultiStepTraining):
         sampled = sampled_layers(self)
         if sampled is None:
             return [], losses
-        ids = {number for layer in sampled for number in layer._loss_ids}
+        layers = [each for each in sampled if isinstance(each, keras.layers.Layer)]  # and not an operation, as a slice
+        ids = {number for layer in layers for number in layer._loss_ids}
         return [loss for loss in losses if id(loss) not in ids], [loss for loss in losses if id(loss) in ids]
 
     @property

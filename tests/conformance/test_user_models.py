@@ -175,6 +175,22 @@ def weighted_ranking(estimator):
     return model, X, {"score": LABELS[:, None].astype("float32"), "aside": Y}, np.array([0.5, 2.0], np.float32)
 
 
+class Penalty(layers.Layer):
+    """A loss on what passes through."""
+
+    def call(self, x):
+        self.add_loss(ops.mean(ops.square(x - 0.3)))
+        return x
+
+
+def slices(estimator):
+    """Parts of a sample, by indexing, which Keras takes as an operation and not a layer; a loss that a layer adds."""
+    inputs = keras.Input((3,))
+    b = binary(estimator, inputs, units=3)
+    outputs = layers.Dense(2)(layers.Concatenate()([b[:, 2:], Penalty()(b[:, :2])]))
+    return compiled(rt.StochasticModel(inputs, outputs)), X, Y
+
+
 CASES = [
     (skip_connection, "rebar", "rodeo"),
     (convolutions, "relax", "arm"),
@@ -189,6 +205,7 @@ CASES = [
     (contrast_in_the_batch, "relax", "rloo"),
     (pooled_and_centred, "rebar", "q_function"),
     (weighted_ranking, "rebar", "reinforce"),
+    (slices, "rebar", "rloo"),
 ]
 MIXED = [hand_elbo, contrast_in_the_batch, pooled_and_centred]  # their loss is not a mean over the examples
 
@@ -200,7 +217,7 @@ WITH_SECOND = [(build, second) for build, _, second in CASES]
 QUICK = [
     *(case for case in WITH_FIRST if case[0] in (skip_connection, hard_attention, hand_elbo, pooled_and_centred)),
     *(case for case in WITH_SECOND if case[0] in (convolutions, mixture_of_experts, siamese, normalised_by_example)),
-    *(case for case in WITH_SECOND if case[0] in (products, contrast_in_the_batch, weighted_ranking)),
+    *(case for case in WITH_SECOND if case[0] in (products, contrast_in_the_batch, weighted_ranking, slices)),
 ]
 
 
