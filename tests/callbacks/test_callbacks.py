@@ -16,6 +16,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import rebar_tf as rt
 from rebar_tf import callbacks
@@ -138,7 +139,7 @@ def test_tensorboard_groups_what_belongs_together(tmp_path):
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}, purge_orphaned_data=False).Reload()
     assert {*events.Tags()["tensors"]} == {
         *("bound/train", "bound/valid", "variance/all", "temperature", "speed", "eta/code/kernel", "eta/code/bias"),
-        "custom_scalars__config__",
+        *("etas", "custom_scalars__config__"),
     }
     (layout,) = events.Tensors("custom_scalars__config__")
     (category,) = layout_pb2.Layout.FromString(tf.make_ndarray(layout.tensor_proto).item()).category
@@ -174,13 +175,81 @@ def test_a_resume_leaves_no_gap_and_no_doubled_point(tmp_path, killed_after, che
     assert events(tmp_path) == [(step, -float(step)) for step in (5, 10, 15, 20)]
 
 
-def test_pictures_stay_when_scalars_are_removed(tmp_path):
-    with tf.summary.create_file_writer(str(tmp_path), filename_suffix=".pictures").as_default(step=8):
-        tf.summary.image("samples", np.zeros([1, 2, 2, 1], np.uint8))
-    train_to(tmp_path, 0, 5, 8)
-    train_to(tmp_path, 8, 10)
-    assert EventAccumulator(str(tmp_path)).Reload().Tensors("samples")
-    assert [step for step, _ in events(tmp_path)] == [5, 10]
+def test_a_long_epoch_has_points_before_its_end(tmp_path, clock):
+    model = stub(0)
+    callback = attach(callbacks.TensorBoard(tmp_path, seconds=10.0), model)
+    callback.on_train_begin()
+    for step, seconds in ((1, 60.0), (2, 9.0), (3, 2.0), (4, 2.0), (5, 9.0)):  # the first program is compiled
+        clock.seconds += seconds
+        model.optimizer.iterations = step
+        callback.on_train_batch_end(step, {"loss": float(step)})
+    callback.on_epoch_end(0, {"loss": 5.0})
+    assert events(tmp_path) == [(3, -3.0), (5, -5.0), (5, -5.0)]
+
+
+def picture_events(log_dir, tag):
+    raw = EventAccumulator(str(log_dir), size_guidance={"tensors": 0}, purge_orphaned_data=False).Reload()
+    return [(event.step, tf.make_ndarray(event.tensor_proto)) for event in raw.Tensors(tag)]
+
+
+def test_pictures_are_some_seconds_apart(tmp_path, clock):
+    model, gradient = stub(0), np.linspace([0.0, 1.0], [1.0, 0.0], 3)
+    callback = attach(callbacks.TensorBoard(tmp_path, seconds=10.0, pictures=lambda _: {"drawn": gradient}), model)
+    callback.on_train_begin()
+    for step in (5, 10, 15):
+        clock.seconds += 6.0
+        model.optimizer.iterations = step
+        callback.on_epoch_end(0, {"loss": 1.0})
+    found = picture_events(tmp_path, "drawn")
+    assert [step for step, _ in found] == [5, 15]
+    width, height, png = found[0][1]
+    assert (width, height) == (b"2", b"3")
+    np.testing.assert_array_equal(tf.io.decode_png(png)[..., 0], [[0, 255], [128, 128], [255, 0]])
+
+
+def test_histograms_are_those_of_etas_and_logits(tmp_path):
+    x = keras.Input((2,))
+    dense = keras.layers.Dense(3, name="code")
+    model = rt.StochasticModel(x, rt.layers.StochasticBinary("rebar", name="units")(dense(x)))
+    model.compile(rt.optimizers.Adam(1e-9), loss="mse", run_eagerly=True)
+    data = np.eye(2, dtype=np.float32)
+    targets = np.zeros([2, 3], np.float32)
+    model.fit(data, targets, verbose=0, callbacks=[callbacks.TensorBoard(tmp_path, x=data)])
+    ((_, logits),) = picture_events(tmp_path, "logits/units")  # [bins, (left, right, count)]
+    expected = dense(data).numpy()
+    assert (logits[0, 0], logits[-1, 1]) == pytest.approx((expected.min(), expected.max()), rel=1e-4)
+    assert logits[:, 2].sum() == expected.size
+    ((_, etas),) = picture_events(tmp_path, "etas")
+    assert etas[:, 2].sum() == 2  # of kernel and bias
+
+
+def test_settings_are_hyperparameters(tmp_path):
+    callback = attach(callbacks.TensorBoard(tmp_path, settings={"estimator": "rebar", "layers": 2}), stub(5))
+    callback.on_train_begin()
+    callback.on_epoch_end(0, {"loss": 1.0})
+    metadata = EventAccumulator(str(tmp_path)).Reload().SummaryMetadata("_hparams_/session_start_info")
+    found = HParamsPluginData.FromString(metadata.plugin_data.content).session_start_info.hparams
+    assert (found["estimator"].string_value, found["layers"].number_value) == ("rebar", 2.0)
+
+
+def test_seconds_below_0_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`seconds` must be a number of 0 or more. Received: seconds=-1"):
+        callbacks.TensorBoard(tmp_path, seconds=-1)
+
+
+def test_pictures_of_repeated_steps_are_removed(tmp_path):
+    def train_to(start, *steps):
+        model = stub(start)
+        pictures = callbacks.TensorBoard(tmp_path, 5, 0.0, pictures=lambda _: {"drawn": np.zeros([2, 2])})
+        callback = attach(pictures, model)
+        callback.on_train_begin()
+        for step in steps:
+            model.optimizer.iterations = step
+            callback.on_epoch_end(0, {"loss": float(step)})
+
+    train_to(0, 5, 10, 15)
+    train_to(10, 15, 20)
+    assert [step for step, _ in picture_events(tmp_path, "drawn")] == [5, 10, 15, 20]
 
 
 def test_a_damaged_event_file_is_named_and_read_up_to_the_damage(tmp_path, capsys):
