@@ -176,6 +176,23 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
         """
         return _bernoulli(self.visible_logits(2.0 * tf.cast(b, tf.float32) - 1.0))
 
+    def generate(self, count: int, seed: int = 0) -> tf.Tensor:
+        """Images that the model draws, as the probabilities of their pixels.
+
+        Args:
+            count: of the images.
+            seed: of their samples.
+
+        Returns:
+            `[count, visible_units]` probabilities `p(x | b_1)`, with b from the prior.
+        """
+        logits = tf.repeat(tf.cast(self.prior_logits.value, tf.float32)[tf.newaxis], count, axis=0)
+        for i in range(self.num_layers)[::-1]:
+            noise = tf.random.stateless_uniform(tf.shape(logits), [seed, i])
+            b = tf.where(noise < tf.sigmoid(logits), 1.0, -1.0)
+            logits = tf.cast(self.generator[i](b), tf.float32) if i else self.visible_logits(b)
+        return tf.sigmoid(logits)
+
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,

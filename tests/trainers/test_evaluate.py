@@ -17,7 +17,6 @@ from helpers import command_line
 from helpers.networks import dense, log_bernoulli
 from matplotlib import image
 from scipy.special import logsumexp
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rebar_tf as rt
 from rebar_tf.training import bounds
@@ -160,12 +159,10 @@ def test_results_pictures_and_the_bound_of_the_summary(workdir, capsys):
     with open(workdir / "evaluation.csv", newline="") as file:
         (cells,) = csv.DictReader(file)
     assert cells == {name: str(row[name]) for name in results.COLUMNS}
-    events = EventAccumulator(str(workdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
     for name in ("samples", "reconstructions"):
         picture = image.imread(workdir / f"{name}.png")
         assert picture.shape == (900, 900)
         assert np.ptp(picture) > 0.5
-        assert len(events.Tensors(name)) == 1
 
 
 @pytest.mark.slow

@@ -13,7 +13,9 @@ import pytest
 import tensorflow as tf
 from helpers import command_line
 from helpers.training import ROOT, TINY, command, process
+from matplotlib import image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from rebar_tf import callbacks
 from trainers.run import loop
@@ -65,7 +67,7 @@ def signal_at(monkeypatch):
 
 
 def test_a_progress_line_for_each_report_and_the_summary_last(unbroken):
-    first, *lines, last = (unbroken / "stdout").read_text().splitlines()
+    first, *lines, _, last = (unbroken / "stdout").read_text().splitlines()
     assert first == f"rebar on mnist_5k in {unbroken}, from step 0"
     assert [line.split()[1] for line in lines] == ["0/21", "6/21", "12/21", "18/21", "21/21"]
     assert json.loads(last) == json.loads((unbroken / "summary.json").read_text())
@@ -115,6 +117,19 @@ def test_tensorboard_has_the_curve(unbroken):
     for column, tag in tags.items():
         values = {event.step: tf.make_ndarray(event.tensor_proto).item() for event in events.Tensors(tag)}
         assert values == {row["step"]: np.float32(row[column]) for row in rows}
+
+
+def test_a_run_leaves_pictures(unbroken):
+    for name in ("curve", "samples", "reconstructions"):
+        assert np.ptp(image.imread(unbroken / f"{name}.png")) > 0.5
+    assert f"pictures: {unbroken}/*.png; curves: tensorboard --logdir={unbroken}" in (unbroken / "stdout").read_text()
+    events = EventAccumulator(str(unbroken / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    for tag in ("samples", "reconstructions", "etas", "logits/stochastic_0"):
+        assert len(events.Tensors(tag)) >= 1
+    metadata = events.SummaryMetadata("_hparams_/session_start_info")
+    settings = HParamsPluginData.FromString(metadata.plugin_data.content).session_start_info.hparams
+    assert settings["estimator"].string_value == "rebar"
+    assert "workdir" not in settings
 
 
 def test_a_finished_run_prints_its_summary_again_and_writes_nothing(unbroken, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -40,14 +41,23 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+_YELLOW, _RED = "33", "31"
+
+
 def warn(line: str) -> None:
     """Prints a line on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    _print(line, _YELLOW)
 
 
 def print_error(command: str, error: Exception) -> None:
     """Prints an error of a command as one line on stderr."""
-    print(f"{command}.py: error: {one_line(error)}", file=sys.stderr, flush=True)
+    _print(f"{command}.py: error: {one_line(error)}", _RED)
+
+
+def _print(line: str, colour: str) -> None:
+    """On stderr; in colour on a terminal that has colours and a user who wants them (https://no-color.org)."""
+    has_colours = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+    print(f"\033[{colour}m{line}\033[0m" if has_colours else line, file=sys.stderr, flush=True)
 
 
 Main = Callable[[Sequence[str]], int]

@@ -7,17 +7,26 @@ and with flags that only it has. No name is defined twice, and no flag is there 
 from __future__ import annotations
 
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags, logging
 
 from trainers.common.errors import BadInput, one_line
-from trainers.common.experiment import FLAGS
+from trainers.common.experiment import DATASET, FLAGS, MODEL, RUN, TRAINING
 from trainers.common.tensorflow_import import import_tensorflow
 
 _HELP = ("-h", "-?", *(f"{dashes}help{kind}" for dashes in ("-", "--") for kind in ("", "short", "full")))
+
+_SECTIONS = {
+    "images": DATASET,
+    "model": MODEL,
+    "training": (*TRAINING, "eval_samples"),
+    "run": RUN,
+}  # of the help; what is in none of them is the command's own
 
 Flags = flags.FlagValues
 
@@ -129,7 +138,7 @@ def parse(
     """
     wants_help = any(argument in _HELP for argument in argv[1:])
     takes_options = options_without is not None
-    names = list(values)
+    names, options = list(values), []
     if not wants_help:
         for flag in flags.FLAGS.flags_by_module_dict()[logging.__name__]:
             values[flag.name] = flag  # --verbosity and the like
@@ -138,9 +147,10 @@ def parse(
         import_tensorflow()
         from trainers.common import estimator_options
 
-        names += estimator_options.define(values, without=options_without)
+        options = estimator_options.define(values, without=options_without)
+        names += options
     if wants_help:
-        _show_help(values, documentation)
+        _show_help(values, documentation, options)
     if takes_options:
         _parsed(values, argv, known_only=False)
     if not values["verbosity"].present:
@@ -161,7 +171,8 @@ def _parsed(values: Flags, argv: Sequence[str], known_only: bool) -> list[str]:
     return rest
 
 
-def _show_help(values: Flags, documentation: str) -> None:
+def _show_help(values: Flags, documentation: str, options: Sequence[str]) -> None:
+    """Prints the flags by topic, and ends the program."""
     if any("{" in values[name].help for name in values):
         import_tensorflow()
         from trainers.common import build
@@ -169,9 +180,24 @@ def _show_help(values: Flags, documentation: str) -> None:
         for kind, names in build.accepted_names().items():
             for name in values:
                 values[name].help = values[name].help.replace(f"{{{kind}}}", ", ".join(names))
+    topical = {*options, "estimator", *(name for section in _SECTIONS.values() for name in section)}
+    own = [name for name in values if name not in topical]
+    sections = {"what": own, **_SECTIONS, "estimator": ["estimator", *options]}
     print(documentation)
-    print(values.get_help(include_special_flags=False).replace(f"{__name__}:", "flags:"))
+    for title, names in sections.items():
+        found = [name for name in names if name in values]
+        if found:
+            print("\n".join([f"{title.upper()}\n", *(_described(values[name]) for name in found)]))
+    print("--flagfile=FILE reads flags from a file, one a line.")
     sys.exit(0)
+
+
+def _described(flag: flags.Flag) -> str:
+    """A flag with its default, and its text below."""
+    default = "" if flag.default is None else f"={text(flag.default)}"
+    width = max(shutil.get_terminal_size().columns, 40)
+    body = textwrap.fill(flag.help, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
+    return f"  --{flag.name}{default}\n{body}\n"
 
 
 def text(value: Any) -> str:

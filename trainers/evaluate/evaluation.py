@@ -7,17 +7,16 @@ import hashlib
 import json
 from typing import Any
 
-import tensorflow as tf
-
 import rebar_tf as rt
 from rebar_tf.callbacks import global_step
 from trainers.common import build
 from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import Experiment
 from trainers.common.tasks import TASKS
-from trainers.evaluate import inference, pictures, results, units
+from trainers.evaluate import inference, results, units
 from trainers.evaluate.options import FEW_IMAGES, MANY_SAMPLES, SPLITS, Options
 from trainers.evaluate.results import Results
+from trainers.run import pictures
 from trainers.run.lock import locked
 from trainers.run.workdir import Workdir
 
@@ -35,7 +34,7 @@ def run(options: Options) -> None:
     try:
         with locked(workdir.path):
             found = _evaluated(workdir, experiment, options)
-    except (OSError, tf.errors.OpError) as error:  # the latter from TensorFlow's writer of pictures
+    except OSError as error:
         raise BadInput(
             f"flag --workdir={workdir.path}: {one_line(error)}; expected one that can be written to"
         ) from error
@@ -56,7 +55,7 @@ def _evaluated(workdir: Workdir, experiment: Experiment, options: Options) -> Re
     origin |= {name: getattr(experiment, name) for name in ("task", "dataset", "estimator")}
     found = Results(workdir.path, origin)
     _evaluate(options, experiment, model, dataset, found)
-    pictures.write(workdir, model, dataset, experiment.num_steps)
+    pictures.write(workdir, model, dataset)
     if options.fit_inference_network:
         on_test = dataclasses.replace(dataset, train=dataset.test)
         fitted = dataclasses.replace(experiment, num_steps=options.fit_steps, report_every=options.report_every)

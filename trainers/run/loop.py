@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rebar_tf import callbacks
 from rebar_tf.training import StochasticTraining
-from trainers.common.experiment import Experiment
+from trainers.common.experiment import FREE_FLAGS, Experiment
 from trainers.run.mend import mend
+from trainers.run.progress_bar import ProgressBar
 from trainers.run.workdir import Workdir
 
 _MOST_STEPS_PER_PROGRAM = 100
 _WATCHED_IMAGES = 1000  # of the validation split, in the bound of each report
+_HISTOGRAM_IMAGES = 100
+
+Pictures = Callable[[keras.Model], Mapping[str, np.ndarray]]
 
 
 def train(
@@ -24,6 +30,7 @@ def train(
     batches_from: Callable[[int], tf.data.Dataset],
     validation: tuple,
     reports: Sequence[keras.callbacks.Callback] = (),
+    pictures: Pictures | None = None,
 ) -> None:
     """Trains up to `num_steps`, from the step that the model has reached.
 
@@ -34,6 +41,7 @@ def train(
         batches_from: from a step to an infinite dataset that begins with the batch of that step.
         validation: what `model.bound` takes, of the validation split.
         reports: callbacks that write more than the curve; they are called after it.
+        pictures: what TensorBoard shows of the model, as of `rebar_tf.callbacks.TensorBoard`.
 
     Raises:
         rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM, after a checkpoint.
@@ -42,7 +50,9 @@ def train(
     writing: list[keras.callbacks.Callback] = [callbacks.CurveCsv(workdir.curve, every), *reports]
     tables = [callback for callback in writing if isinstance(callback, callbacks.ReportTable)]
     watched = callbacks.ValidationBound(*(part[:_WATCHED_IMAGES] for part in validation))
-    progress = callbacks.ProgressLine(num_steps)
+    bar = ProgressBar(num_steps) if sys.stdout.isatty() else None
+    progress = callbacks.ProgressLine(num_steps, bar and bar.write)
+    tensorboard = _tensorboard(experiment, workdir, validation, pictures)
     beside = [workdir.flags, *(table.path for table in tables)]
     checkpoint = callbacks.Checkpoint(workdir.checkpoint, experiment.checkpoint_minutes, beside)
     used_here: list[keras.callbacks.Callback] = [watched, progress, checkpoint]
@@ -60,9 +70,10 @@ def train(
             watched,
             progress,
             callbacks.StopOnDivergence(),
-            callbacks.TensorBoard(workdir.tensorboard, every),
+            tensorboard,
             *writing,
             checkpoint,
+            *([bar] if bar else []),
         ]
         try:
             for steps, epochs in phases(start, num_steps, every):
@@ -70,6 +81,21 @@ def train(
         except callbacks.Interrupted:
             checkpoint.save()
             raise
+
+
+def _tensorboard(
+    experiment: Experiment, workdir: Workdir, validation: tuple, pictures: Pictures | None
+) -> callbacks.TensorBoard:
+    x, *y = (part[:_HISTOGRAM_IMAGES] for part in validation)
+    flags = {name: value for name, value in experiment.flags().items() if name not in FREE_FLAGS}
+    return callbacks.TensorBoard(
+        workdir.tensorboard,
+        experiment.report_every,
+        x=x,
+        y=y[0] if y else None,
+        pictures=pictures,
+        settings={name: value for name, value in flags.items() if value is not None},
+    )
 
 
 def phases(start: int, num_steps: int, every: int) -> Iterator[tuple[int, int]]:

@@ -41,6 +41,7 @@ def run(settings: Settings) -> int:
     jobs = [Job(cell, workdir / cell.folder, settings.free_arguments) for cell in left]
     stopped_by = _train(jobs, len(cells), table, settings)
     rows = _rows(cells, table)
+    print(f"the curves of all cells: tensorboard --logdir={workdir}", flush=True)
     print_best(rows)
     print(json.dumps(count(cells, rows)), flush=True)
     return 0 if stopped_by is None else signals.exit_status(stopped_by, "within a sweep")

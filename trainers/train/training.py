@@ -9,9 +9,11 @@ from typing import Any
 from rebar_tf import callbacks
 from trainers.common import build
 from trainers.common.experiment import Experiment
-from trainers.run import loop, resume
+from trainers.run import loop, pictures, resume
 from trainers.run.summary import summarize
 from trainers.run.workdir import Workdir
+
+_SHOWN_DRAWS = 10  # in the means of the pictures in TensorBoard, which are drawn while the model trains
 
 
 def run(experiment: Experiment) -> None:
@@ -30,7 +32,11 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     with resume.training(workdir, experiment.flags(), lambda: build.build_model(experiment, dataset)) as model:
         step = callbacks.global_step(model)
         print(f"{experiment.estimator} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
-        loop.train(experiment, workdir, model, batches_from, held_out[0])
+        show = functools.partial(pictures.drawn, dataset=dataset, draws=_SHOWN_DRAWS)
+        loop.train(experiment, workdir, model, batches_from, held_out[0], pictures=show)
         summary = summarize(experiment, callbacks.read_curve(workdir.curve), model, held_out)
+        pictures.write(workdir, model, dataset)
+        pictures.write_curve(workdir, experiment.estimator)
+        print(f"pictures: {workdir.path}/*.png; curves: tensorboard --logdir={workdir.path}", flush=True)
         workdir.write_summary(summary)
     return summary
