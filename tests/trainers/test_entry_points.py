@@ -13,7 +13,7 @@ POINTS = {point.name: point for point in importlib.metadata.entry_points(group="
 
 
 def test_every_program_has_one():
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 9
     assert {name for name in POINTS if name.startswith("rebar-")} == {f"rebar-{command}" for command in COMMANDS}
 
 

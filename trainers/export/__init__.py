@@ -1,0 +1,1 @@
+"""Writes a trained model alone: `python -m trainers.export --help`."""
