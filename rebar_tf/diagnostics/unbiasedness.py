@@ -8,7 +8,7 @@ cancel.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,11 @@ import tensorflow as tf
 from rebar_tf.diagnostics.enumeration import check_repeatable, exact_loss_and_gradients
 from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.diagnostics.variance import sample_moments
+from rebar_tf.tables import html_table
 from rebar_tf.training import StochasticTraining
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOSS = "loss"  # beside the paths of the variables
 
@@ -87,16 +91,40 @@ class BiasReport:
         parts = zip(self.names, self.exact, self._error, strict=True)
         return max(float(factor * s.max() / max(np.abs(e).max(), 1e-12)) for name, e, s in parts if name != LOSS)
 
-    def __str__(self) -> str:
-        lines = [f"{'variable':<40} {'max |z|':>8} {'bias/scale':>10}"]
-        for name, z, mean, exact in zip(self.names, self.z, self.mean, self.exact, strict=True):
-            bias = np.abs(mean - exact).max() / max(np.abs(exact).max(), 1e-12)
-            lines.append(f"{name:<40} {np.abs(z).max():>8.2f} {bias:>10.4f}")
-        lines.append(
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """For each variable, and the loss: `variable`, `max_abs_z`, and `bias`, in parts of its largest entry."""
+        parts = zip(self.names, self.z, self.mean, self.exact, strict=True)
+        return [
+            {
+                "variable": name,
+                "max_abs_z": float(np.abs(z).max()),
+                "bias": float(np.abs(mean - exact).max() / max(np.abs(exact).max(), 1e-12)),
+            }
+            for name, z, mean, exact in parts
+        ]
+
+    @property
+    def verdict(self) -> str:
+        """What the numbers are to be compared with."""
+        return (
             f"threshold {self.threshold:.2f} (false alarms {self.false_alarm:g}), "
             f"detectable bias {self.detectable:.3f} of the largest entry (power {self.power:g})"
         )
-        return "\n".join(lines)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """`rows` as a data frame; ImportError where pandas is not installed."""
+        import pandas as pd  # no dependency: who asks for a data frame has it
+
+        return pd.DataFrame(self.rows).set_index("variable")
+
+    def __str__(self) -> str:
+        lines = [f"{'variable':<40} {'max |z|':>8} {'bias/scale':>10}"]
+        lines += [f"{row['variable']:<40} {row['max_abs_z']:>8.2f} {row['bias']:>10.4f}" for row in self.rows]
+        return "\n".join([*lines, self.verdict])
+
+    def _repr_html_(self) -> str:
+        return html_table(("variable", "max_abs_z", "bias"), self.rows, self.verdict)
 
 
 def check_unbiased(

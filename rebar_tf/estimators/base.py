@@ -14,8 +14,11 @@ from rebar_tf.estimators import registry
 from rebar_tf.estimators.baseline import InputDependentBaseline
 from rebar_tf.estimators.surrogate import surrogate_loss
 from rebar_tf.sampling import HardSampler, NoDerivativeError, Sampler, Site
+from rebar_tf.tables import html_table
 
 Objective = Callable[[], tf.Tensor]
+
+_OF_EVERY_LAYER = ("name", "trainable", "dtype")
 
 
 @dataclasses.dataclass
@@ -175,6 +178,22 @@ class Estimator(keras.layers.Layer):
     def diagnostics(self) -> dict[str, tf.Tensor]:
         """Scalars worth watching, by name: the temperature, say."""
         return {}
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of the constructor, without those of every Keras layer."""
+        return {name: value for name, value in self.get_config().items() if name not in _OF_EVERY_LAYER}
+
+    def __repr__(self) -> str:
+        try:
+            options = self.options()
+        except NotImplementedError:  # by which Keras says that a class has no `get_config` of its own
+            return super().__repr__()
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+
+    def _repr_html_(self) -> str:
+        now = {name: float(value) for name, value in self.diagnostics().items()} if self.built else {}
+        facts = {"unbiased": self.unbiased, "evaluations of the objective": self.evaluations, **now}
+        return html_table(("", "value"), [{"": name, "value": value} for name, value in facts.items()], repr(self))
 
     def hard_pass(
         self, objective: Objective, step: tf.Tensor, stream: int = 0, score_in_density: bool = False
