@@ -103,6 +103,10 @@ class Distribution(abc.ABC):
     def log_prob(self, b: tf.Tensor) -> tf.Tensor:
         """`log p(b)` summed over the units, `[batch]`; the same formula serves relaxed samples."""
 
+    @abc.abstractmethod
+    def log_prob_of_units(self, b: tf.Tensor) -> tf.Tensor:
+        """`log p(b)` of each unit, shaped to multiply what is like the logits."""
+
     def sample(self, u: tf.Tensor) -> tf.Tensor:
         """The hard sample of uniform noise u, without derivative."""
         return tf.stop_gradient(self.threshold(self.reparameterize(u)))

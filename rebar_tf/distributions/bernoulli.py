@@ -102,6 +102,10 @@ class Bernoulli(Distribution):
             logits += tf.zeros_like(b)
         return sum_units(b * logits) - sum_softplus(logits)
 
+    def log_prob_of_units(self, b: tf.Tensor) -> tf.Tensor:
+        """`b l - log(1 + exp l)`."""
+        return b * self.logits - tf.nn.softplus(self.logits)
+
     @staticmethod
     def num_states(shape: tuple[int, ...]) -> int:
         """How many joint samples units of that shape have."""

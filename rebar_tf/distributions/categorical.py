@@ -106,6 +106,10 @@ class Categorical(Distribution):
         """`log p(b)` summed over the variables, `[batch]`; the same formula serves relaxed samples."""
         return sum_units(b * tf.nn.log_softmax(self.logits))
 
+    def log_prob_of_units(self, b: tf.Tensor) -> tf.Tensor:
+        """`[..., 1]`: the log-probability of the drawn class."""
+        return tf.reduce_sum(b * tf.nn.log_softmax(self.logits), axis=-1, keepdims=True)
+
     @staticmethod
     def num_states(shape: tuple[int, ...]) -> int:
         """How many joint samples variables of that shape have, the last axis being the classes."""

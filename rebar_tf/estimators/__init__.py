@@ -6,12 +6,14 @@ from rebar_tf.estimators.baseline import InputDependentBaseline
 from rebar_tf.estimators.concrete import Concrete
 from rebar_tf.estimators.double_cv import DoubleCv
 from rebar_tf.estimators.exact import Exact
+from rebar_tf.estimators.gumbel_rao import GumbelRao
 from rebar_tf.estimators.local import LocalEstimator
 from rebar_tf.estimators.muprop import MuProp, SimpleMuProp
 from rebar_tf.estimators.q_function import QFunction
 from rebar_tf.estimators.rebar import Rebar
 from rebar_tf.estimators.registry import get, names, register, serving, unregister
 from rebar_tf.estimators.reinforce import Nvil, Reinforce
+from rebar_tf.estimators.reinmax import ReinMax
 from rebar_tf.estimators.relax import Lax, Relax
 from rebar_tf.estimators.rloo import Rloo
 from rebar_tf.estimators.rodeo import Rodeo
@@ -29,6 +31,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Exact",
+    "GumbelRao",
     "GumbelStraightThrough",
     "InputDependentBaseline",
     "Lax",
@@ -38,6 +41,7 @@ __all__ = [
     "Objective",
     "QFunction",
     "Rebar",
+    "ReinMax",
     "Reinforce",
     "Relax",
     "Rloo",

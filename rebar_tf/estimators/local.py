@@ -15,8 +15,8 @@ from rebar_tf.sampling import HardSampler
 class LocalEstimator(Estimator):
     """Base of the estimators whose layers are plain layers: a sample with a derivative, in whatever model.
 
-    A subclass says in `smooth` what the derivative is that of. In a model where all layers have one, the model's
-    estimate is the gradient of the objective by those derivatives.
+    A subclass says in `smooth` or `differentiated` what the derivative is that of. In a model whose layers all have
+    one, the model's estimate is the gradient of the objective by those derivatives.
     """
 
     local = True
@@ -33,14 +33,22 @@ class LocalEstimator(Estimator):
         """
         raise NotImplementedError
 
+    def differentiated(self, distribution: Distribution, noise: tf.Tensor) -> tf.Tensor:
+        """What has the derivative of the hard sample; by default the smooth one.
+
+        A subclass has another where that derivative belongs to no function of logits and noise. In the control variate
+        of another layer's estimator, which needs one, `smooth` stands for the sample.
+        """
+        return self.smooth(distribution, noise)
+
     def sample(self, distribution: Distribution, noise: tf.Tensor, training: bool) -> tf.Tensor:
-        """What the layer outputs: the hard sample with the derivative of the smooth one.
+        """What the layer outputs: the hard sample with the derivative of `differentiated`.
 
         In training an estimator that `relaxes` has the smooth sample for its value, too.
         """
-        smooth = self.smooth(distribution, noise)
         if training and self.relaxes:
-            return smooth
+            return self.smooth(distribution, noise)
+        smooth = self.differentiated(distribution, noise)
         return distribution.sample(noise) + (smooth - tf.stop_gradient(smooth))
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:

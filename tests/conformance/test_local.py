@@ -47,12 +47,37 @@ def derivative(estimator, distribution, noise, weights):
         tape.watch(logits)
         z = units(logits).reparameterize(noise)
         activation = tf.sigmoid if units is Bernoulli else tf.nn.softmax
-        smooth = activation(logits if estimator == "straight_through" else z / TEMPERATURES[estimator])
+        if estimator in TEMPERATURES:
+            smooth = activation(z / TEMPERATURES[estimator])
+        else:
+            smooth = {"straight_through": activation, "reinmax": reinmax, "gumbel_rao": gumbel_rao}[estimator](
+                *([logits] if estimator == "straight_through" else [units(logits), noise, activation])
+            )
         total = tf.reduce_sum(weights * smooth)
     return tape.gradient(total, logits)
 
 
 TEMPERATURES = {"gumbel_straight_through": 0.5, "concrete": 0.1}
+
+
+def reinmax(distribution, noise, activation):
+    """Liu et al. 2023, algorithm 2, temperature 1."""
+    logits, p = distribution.logits, activation(distribution.logits)
+    middle = 0.5 * (distribution.sample(noise) + p)
+    inverse = tf.math.log(middle) - (tf.math.log1p(-middle) if activation is tf.sigmoid else 0.0)
+    shifted = activation(tf.stop_gradient(inverse - logits) + logits)
+    return 2.0 * shifted - 0.5 * p
+
+
+def gumbel_rao(distribution, noise, activation, temperature=0.1, draws=10):
+    """Paulus et al. 2021, eq. 9, one rotation of the noise after the other."""
+    b, turns = distribution.sample(noise), rt.estimators.GumbelRao().rotations(noise.shape[-1])
+    relaxed = []
+    for k in range(draws):
+        v = (distribution.couple(noise, b) + turns[k]) % 1.0
+        z = tf.stop_gradient(distribution.conditional(v, b) - distribution.logits) + distribution.logits
+        relaxed.append(activation(z / temperature))
+    return tf.add_n(relaxed) / draws
 
 
 @pytest.mark.parametrize("units", [Bernoulli, Categorical])
@@ -172,6 +197,8 @@ def test_two_kinds_of_local_estimators_in_one_model():
 def test_other_estimators_say_what_they_need():
     model = sequential("rebar")
     model.compile(optimizer="sgd", loss="mse")
-    message = r"by itself it has no gradient.*StochasticModel.*estimate_gradients.*any model: concrete, gumbel_straight"
+    message = (
+        r"by itself it has no gradient.*StochasticModel.*estimate_gradients.*any model: concrete, gumbel_rao, gumbel"
+    )
     with pytest.raises(ValueError, match=message):
         model.fit(X, Y, verbose=0)
