@@ -1,5 +1,7 @@
 """What shows whether an estimator is right, and how noisy it is."""
 
+from rebar_tf.diagnostics.advice import Advice, Measured
+from rebar_tf.diagnostics.adviser import compare
 from rebar_tf.diagnostics.compared_variance import ComparedVariance
 from rebar_tf.diagnostics.comparison import EstimatorComparison
 from rebar_tf.diagnostics.enumeration import exact_gradients
@@ -10,10 +12,13 @@ from rebar_tf.diagnostics.variance import gradient_variance
 from rebar_tf.training import multi_sample_bound
 
 __all__ = [
+    "Advice",
     "BiasReport",
     "ComparedVariance",
     "EstimatorComparison",
+    "Measured",
     "check_unbiased",
+    "compare",
     "exact_gradients",
     "expectation_model",
     "gradient_variance",

@@ -1,0 +1,187 @@
+"""Every estimator measured on a user's model: how noisy, how slow, how biased."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rebar_tf import estimators
+from rebar_tf.diagnostics.advice import Advice, Measured
+from rebar_tf.diagnostics.parts import map_parts
+from rebar_tf.diagnostics.twin import with_estimator
+from rebar_tf.optimizers import Adam
+from rebar_tf.training import StochasticTraining
+from rebar_tf.training.objective import pass_scope
+from rebar_tf.validation import is_positive
+
+_CHUNKS = 10  # by whose spread standard errors are known
+_TRIAL = 20  # estimates by which the time of one is guessed
+_LEAST, _MOST = 20, 5000  # estimates of a chunk
+_RATE = 3e-3  # at which temperature, scales and baseline are adapted
+
+
+def compare(
+    model: StochasticTraining,
+    x: Any,
+    y: Any = None,
+    names: Sequence[str] | None = None,
+    seconds: float = 60.0,
+    progress: Callable[[Measured], Any] | None = None,
+) -> Advice:
+    """Measures estimators on a model as it is now, and says which one to take.
+
+    Of each the variance of the gradient of one batch, the time of an estimate under XLA, and their product: at equal
+    time, the noise that is left in a mean of estimates. Temperature, scales and baseline are adapted first, at frozen
+    weights. The model itself is left as it is.
+
+    The mean of a biased estimator is compared with the pooled mean of the unbiased ones, whose noise says how small a
+    bias can be seen.
+
+    Args:
+        model: built and compiled, of whose class Keras can make another from its configuration.
+        x: a batch of inputs.
+        y: targets.
+        names: of the estimators; None for all that are registered.
+        seconds: for the measurements, all together, half of them for adapting. Each estimator is compiled besides,
+            which takes some seconds.
+        progress: called with each estimator when it is measured, its bias not known yet.
+
+    Returns:
+        An `Advice`: print it, `plot` it, or take its `rows`.
+
+    Raises:
+        ValueError: for `seconds` that are not positive, a name that is not registered, and a model without data that
+            it can be called with.
+
+    Example:
+    >>> import keras, numpy as np, rebar_tf as rt
+    >>> x = keras.Input((4,))
+    >>> b = rt.layers.StochasticBinary(estimator="rebar")(keras.layers.Dense(3)(x))
+    >>> model = rt.StochasticModel(x, keras.layers.Dense(4)(b))
+    >>> model.compile(optimizer=rt.optimizers.Adam(3e-4), loss="mse")
+    >>> batch = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    >>> advice = rt.diagnostics.compare(model, batch, batch, names=["reinforce", "rebar"], seconds=1.0)
+    >>> sorted(row["estimator"] for row in advice.rows)
+    ['rebar', 'reinforce']
+    """
+    if not is_positive(seconds):
+        raise ValueError(f"`seconds` must be a positive number. Received: seconds={seconds!r}")
+    names = estimators.names() if names is None else list(names)
+    for name in names:
+        estimators.get(name)  # an unknown one is refused before the first is compiled
+    batch = [map_parts(tf.identity, data) for data in (x, y)]
+    found: list[tuple[Measured, Means | None]] = []
+    for name in names:
+        found.append(_measured(model, batch, name, seconds / len(names)))
+        if progress is not None:
+            progress(found[-1][0])
+    unbiased = [means for measured, means in found if measured.unbiased and means is not None]
+    return Advice([_with_bias(measured, means, unbiased) for measured, means in found])
+
+
+@dataclasses.dataclass(frozen=True)
+class Means:
+    """The mean of an estimator's estimates, all weights in one, and the variance of that mean, by entry."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+
+
+def _measured(model: StochasticTraining, batch: list[Any], name: str, seconds: float) -> tuple[Measured, Means | None]:
+    """One estimator, without its bias, and its mean; none if it does not serve the model."""
+    unbiased = estimators.get(name).unbiased
+    try:
+        twin = with_estimator(model, name)
+        run = estimates(twin, batch)
+        run(1, 0.0)  # compiles
+    except (ValueError, NotImplementedError) as error:
+        return Measured(name, unbiased, reason=" ".join(str(error).split())), None
+    each = _seconds(lambda: run(_TRIAL, _RATE))[0] / _TRIAL
+    count = int(np.clip(seconds / 2 / _CHUNKS / each, _LEAST, _MOST))
+    run(_CHUNKS * count, _RATE)
+    chunks = [_seconds(lambda: run(count, 0.0)) for _ in range(_CHUNKS)]
+    sizes = [variable.value.shape.num_elements() for variable in twin.model_variables]
+    first, second = (np.stack([np.concatenate(sums[k]) for _, sums in chunks]) for k in range(2))
+    means = first / count
+    variances = np.maximum(second / count - means**2, 0.0) * count / (count - 1)
+    total, micro = variances.mean(axis=1), 1e6 * np.array([taken / count for taken, _ in chunks])
+    ends = np.cumsum(sizes)
+    parts = {
+        variable.path: float(variances[:, end - size : end].mean())
+        for variable, size, end in zip(twin.model_variables, sizes, ends, strict=True)
+    }
+    measured = Measured(
+        *(name, unbiased, None, float(total.mean()), _error(total)),
+        *(float(np.median(micro)), _error(micro), parts),
+    )
+    return measured, Means(means.mean(axis=0), variances.mean(axis=0) / (count * _CHUNKS))
+
+
+def estimates(
+    twin: StochasticTraining, batch: list[Any]
+) -> Callable[[int, float], tuple[list[np.ndarray], list[np.ndarray]]]:
+    """What runs so many estimates at frozen weights, and moves the control variables by Adam at a rate.
+
+    It returns the sums of the gradients of each weight, and of their squares, flat.
+    """
+    variables, control = twin.model_variables, twin.control_variables
+    optimizer = Adam(_RATE, groups={})
+    optimizer.build(control)
+
+    def one(i: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        with pass_scope(twin):
+            _, gradients = twin.estimate_gradients(*batch)
+        present = [g for g in gradients[len(variables) :] if g is not None]
+        if present:
+            optimizer.apply_gradients(zip(gradients[len(variables) :], control, strict=True))
+        found = [
+            tf.zeros(v.shape, tf.float64) if g is None else tf.cast(g, tf.float64)
+            for g, v in zip(gradients[: len(variables)], variables, strict=True)
+        ]
+        added = itertools.chain.from_iterable((g, tf.square(g)) for g in found)
+        return i + 1, *(total + part for total, part in zip(sums, added, strict=True))
+
+    @tf.function(autograph=False, jit_compile=True)
+    def program(count: tf.Tensor) -> list[tf.Tensor]:
+        zeros = [tf.zeros(v.shape, tf.float64) for v in variables for _ in range(2)]
+        return tf.while_loop(lambda i, *_: i < count, one, [tf.constant(0), *zeros])[1:]
+
+    def run(count: int, learning_rate: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        optimizer.learning_rate = learning_rate
+        sums = [np.ravel(total) for total in program(tf.constant(count))]
+        return sums[::2], sums[1::2]
+
+    return run
+
+
+def _with_bias(measured: Measured, own: Means | None, unbiased: list[Means]) -> Measured:
+    """What was measured, with the distance from the mean of the unbiased estimators, each by how sure it is."""
+    if measured.unbiased or own is None or not unbiased:
+        return measured
+    weights = np.array([1.0 / max(each.variance.sum(), 1e-30) for each in unbiased])
+    weights /= weights.sum()
+    reference = sum(w * each.mean for w, each in zip(weights, unbiased, strict=True))
+    noise = own.variance + sum(w**2 * each.variance for w, each in zip(weights, unbiased, strict=True))
+    length = max(float(np.linalg.norm(reference)), 1e-30)
+    squared = float(np.square(own.mean - reference).sum() - noise.sum())
+    return dataclasses.replace(
+        measured, bias=max(squared, 0.0) ** 0.5 / length, bias_error=float(noise.sum()) ** 0.5 / length
+    )
+
+
+def _seconds(run: Callable[[], Any]) -> tuple[float, Any]:
+    """How long it takes, and what it returns."""
+    begin = time.perf_counter()
+    found = run()
+    return time.perf_counter() - begin, found
+
+
+def _error(values: np.ndarray) -> float:
+    """The standard error of a mean."""
+    return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -1,0 +1,58 @@
+"""The same model with another estimator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from rebar_tf import estimators
+from rebar_tf.training import StochasticTraining
+from rebar_tf.training.variables import without
+
+
+def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
+    """A copy of a compiled model, at its weights and state, whose stochastic layers name another estimator.
+
+    Layers with a local estimator keep it, unless all layers have one.
+
+    Args:
+        model: built and compiled, whose class Keras can make anew from its configuration.
+        name: of a registered estimator, which has its default options.
+
+    Returns:
+        The copy, compiled with the loss of the model and an optimizer of this library.
+
+    Raises:
+        ValueError: for an estimator that does not serve the model's units.
+    """
+    layers = model.stochastic_layers
+    replaced = [layer for layer in layers if layer.local is None] or layers
+    old = [layer.estimator_config for layer in replaced]
+    new = keras.saving.serialize_keras_object(estimators.get(name))
+    twin = type(model).from_config(_replaced(model.get_config(), old, new))
+    if twin.estimator is None and model.context_size is not None:
+        twin.build_from_config(model.get_build_config())
+    for own, other in zip(_shared(twin), _shared(model), strict=True):
+        own.assign(other.value)
+    if not model.has_own_objective:
+        given = model._compile_config.config  # as it was given: what Keras would make of it need not be the same
+        twin.compile(keras.optimizers.SGD(0.0), loss=given["loss"], loss_weights=given["loss_weights"])
+    return twin
+
+
+def _replaced(config: Any, old: list[dict[str, Any]], new: dict[str, Any]) -> Any:
+    """A configuration in which `new` stands for every one of `old`."""
+    if isinstance(config, dict):
+        if config in old:
+            return new
+        return {key: _replaced(value, old, new) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_replaced(value, old, new) for value in config)
+    return config
+
+
+def _shared(model: StochasticTraining) -> list[keras.Variable]:
+    """Weights and state, without what belongs to the estimator or counts a layer's draws."""
+    sampling = [variable for layer in model.stochastic_layers for variable in layer.variables]
+    return [*model.all_model_variables, *without(model.state_variables, sampling)]

@@ -1,0 +1,134 @@
+"""The adviser: what it measures, against enumeration and against the other diagnostics, and what it concludes."""
+
+import keras
+import numpy as np
+import pytest
+
+import rebar_tf as rt
+from rebar_tf.diagnostics import Advice, Measured
+from rebar_tf.diagnostics.twin import with_estimator
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(4, 3)).astype(np.float32)
+Y = RNG.normal(size=(4, 2)).astype(np.float32)
+
+
+def network(estimator="rebar", family="bernoulli"):
+    keras.utils.set_random_seed(1)
+    x = keras.Input((3,))
+    if family == "bernoulli":
+        units = rt.layers.StochasticBinary(estimator, values=(0, 1), seed=1)
+    else:
+        units = rt.layers.StochasticCategorical(2, estimator, seed=1)
+    h = keras.layers.Dense(4, activation="tanh")(units(keras.layers.Dense(4)(x)))
+    model = rt.StochasticModel(x, keras.layers.Dense(2)(h))
+    model.compile(rt.optimizers.Adam(1e-3), loss="mse")
+    return model
+
+
+def measured(name, variance, error=0.0, microseconds=100.0, unbiased=True, **kwargs):
+    return Measured(name, unbiased, None, variance, error, microseconds, 0.0, **kwargs)
+
+
+def test_a_twin_has_the_weights_the_loss_and_another_estimator():
+    model = network()
+    model.fit(X, Y, verbose=0)
+    twin = with_estimator(model, "rloo")
+    assert twin.estimator.estimator_name == "rloo"
+    assert model.estimator.estimator_name == "rebar"
+    for own, other in zip(twin.model_variables, model.model_variables, strict=True):
+        np.testing.assert_array_equal(own.numpy(), other.numpy())
+    np.testing.assert_allclose(*(rt.diagnostics.exact_gradients(m, X, Y)[0] for m in (twin, model)), rtol=1e-5)
+
+
+def test_a_twin_of_a_belief_network_is_one():
+    model = rt.models.SigmoidBeliefNetwork(hidden_units=3, visible_units=5, data_mean=np.full(5, 0.3), seed=0)
+    twin = with_estimator(model, "muprop")
+    images = np.ones([2, 5], np.float32)
+    assert twin.estimator.estimator_name == "muprop"
+    np.testing.assert_array_equal(twin.generate(4), model.generate(4))
+    np.testing.assert_allclose(twin.bound(images, num_samples=400), model.bound(images, num_samples=400), atol=0.3)
+
+
+def test_the_least_variance_times_time_is_taken():
+    advice = Advice(
+        [
+            measured("slow", 1.0, 0.01, microseconds=300.0),
+            measured("good", 2.0, 0.02),
+            measured("noisy", 9.0, 0.1),
+            measured("wrong", 0.1, 0.001, unbiased=False, bias=0.4, bias_error=0.01),
+            Measured("unable", True, reason="serves other units only"),
+        ]
+    )
+    assert [row["estimator"] for row in advice.rows] == ["good", "slow", "noisy", "wrong"]
+    assert advice.best == ["good"]
+    assert (
+        advice.sentence == "Take good: variance times seconds is 0.0002 +- 2e-06, 1.5 times that with slow, the next."
+    )
+    assert advice.left_out == {"unable": "serves other units only"}
+    for part in ("0.400 +- 0.010", "left out: serves other units only", advice.sentence):
+        assert part in str(advice)
+    assert advice.sentence in advice._repr_html_()
+    assert advice.to_pandas().loc["wrong", "bias"] == 0.4
+
+
+def test_those_that_cannot_be_told_apart_are_not_ranked():
+    advice = Advice([measured("a", 1.0, 0.1), measured("b", 1.2, 0.1), measured("c", 2.0, 0.1)])
+    assert advice.best == ["a", "b"]
+    assert advice.sentence.startswith("Take one of a, b, which are alike here: ")
+    assert "2 times that with c, the next." in advice.sentence
+
+
+def test_without_an_unbiased_one_there_is_no_advice():
+    assert Advice([measured("wrong", 1.0, unbiased=False)]).sentence == "No unbiased estimator serves this model."
+
+
+def test_a_picture_is_drawn(tmp_path):
+    Advice([measured("a", 1.0, 0.1), measured("b", 0.5, 0.1, unbiased=False)]).plot(tmp_path / "advice.png")
+    assert (tmp_path / "advice.png").stat().st_size > 5000
+
+
+def test_estimators_are_measured_and_the_unable_named():
+    model = network(family="categorical")
+    before = [variable.numpy() for variable in model.variables]
+    said = []
+    names = ["reinforce", "straight_through", "arm"]
+    advice = rt.diagnostics.compare(model, X, Y, names=names, seconds=0.5, progress=said.append)
+    assert [each.estimator for each in said] == names
+    assert "arm" in advice.left_out
+    assert "bernoulli units only" in advice.left_out["arm"]
+    assert [row["estimator"] for row in advice.rows] == ["reinforce", "straight_through"]
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+@pytest.mark.slow
+def test_what_is_measured_is_the_variance_and_the_bias():
+    """Against `gradient_variance`, within 10 %, and against enumeration, by which straight-through is biased."""
+    model = network()
+    names = ["reinforce", "disarm", "rebar", "straight_through"]
+    advice = rt.diagnostics.compare(model, X, Y, names=names, seconds=20.0)
+    found = {each.estimator: each for each in advice.measured}
+    for name in ("reinforce", "disarm"):
+        variances = rt.diagnostics.gradient_variance(with_estimator(model, name), X, Y, num_estimates=20_000)
+        mean = np.concatenate([np.ravel(v) for v in variances]).mean()
+        assert found[name].variance == pytest.approx(mean, rel=0.1)
+        assert found[name].variance_error < 0.1 * mean
+    assert found["rebar"].variance < found["reinforce"].variance
+    exact = np.concatenate([np.ravel(g) for g in rt.diagnostics.exact_gradients(model, X, Y)])
+    twin = with_estimator(model, "straight_through")
+    means, _ = rt.diagnostics.variance.sample_moments(twin, X, Y, None, 20_000, True)
+    bias = np.linalg.norm(np.concatenate([np.ravel(m) for m in means[:-1]]) - exact) / np.linalg.norm(exact)
+    assert found["straight_through"].bias == pytest.approx(bias, abs=3 * found["straight_through"].bias_error)
+    assert found["straight_through"].bias > 3 * found["straight_through"].bias_error
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), "60"])
+def test_seconds_must_be_positive(seconds):
+    with pytest.raises(ValueError, match="`seconds` must be a positive number"):
+        rt.diagnostics.compare(network(), X, Y, seconds=seconds)
+
+
+def test_an_unknown_estimator_is_refused_before_all_else():
+    with pytest.raises(ValueError, match=r"`estimator` must be one of .* Received: estimator='unknown'"):
+        rt.diagnostics.compare(network(), X, Y, names=["rebar", "unknown"])

@@ -1,0 +1,1 @@
+"""Says which estimator to take: `python -m trainers.compare --help`."""
