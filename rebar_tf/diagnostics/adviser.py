@@ -95,7 +95,10 @@ class Means:
 
 def _measured(model: StochasticTraining, batch: list[Any], name: str, seconds: float) -> tuple[Measured, Means | None]:
     """One estimator, without its bias, and its mean; none if it does not serve the model."""
-    unbiased = estimators.get(name).unbiased
+    estimator = estimators.get(name)
+    unbiased = estimator.unbiased
+    if estimator.objective != "expectation":
+        return Measured(name, unbiased, reason=f"it minimises another objective, a {estimator.objective}"), None
     try:
         twin = with_estimator(model, name)
         run = estimates(twin, batch)

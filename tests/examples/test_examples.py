@@ -4,11 +4,13 @@ import pytest
 
 from examples import (
     black_box_reward,
+    discrete_vae,
     drop_in_model,
     own_estimator,
     own_objective,
     pruning_gates,
     semantic_hashing,
+    world_model,
 )
 
 
@@ -48,3 +50,17 @@ def test_gates_close_on_noise():
     accuracy, of_pixels, of_noise = pruning_gates.main()
     assert accuracy > 0.85
     assert of_noise < 4 < 20 < of_pixels
+
+
+@pytest.mark.slow
+def test_symbols_describe_digits(tmp_path):
+    after, before = discrete_vae.main(str(tmp_path / "picture.png"))
+    assert after < 140 < 206 < before
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_states_remember_where_the_light_goes(tmp_path):
+    nats, without = world_model.main(str(tmp_path / "picture.png"))
+    assert nats < 0.85 * without
+    assert (tmp_path / "picture.png").stat().st_size > 1000

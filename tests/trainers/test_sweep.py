@@ -204,7 +204,7 @@ def test_a_signal_stops_the_cells_and_the_same_command_goes_on(small, tmp_path, 
     assert small("--seeds=8,1", "--jobs=1") == 143
     captured = capsys.readouterr()
     assert "the same command goes on" in captured.err
-    first, last = captured.out.splitlines()
+    first, _, last = captured.out.splitlines()
     assert first.startswith("2 cells, 0 of them done before; 1 at a time")
     assert json.loads(last)["not_run"] == 2
     assert rows() == []
