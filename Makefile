@@ -7,7 +7,7 @@ DEMO ?= $(VENV)/bin/python -m trainers.train --dataset=mnist_5k --num_steps=2000
 
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test test-slow lint docs
+.PHONY: help install demo test test-slow coverage lint docs
 
 help:  ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: $(INSTALLED)  ## Run the tests, without the slow ones, two at a time.
 
 test-slow: $(INSTALLED)  ## Run the slow tests.
 	@$(VENV)/bin/python -m pytest -n 2 --dist loadscope -m slow
+
+coverage: $(INSTALLED)  ## Run the tests, without the slow ones, and say which lines they miss.
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadscope -m "not slow" --cov=rebar_tf --cov=trainers --cov-report=term:skip-covered
 
 docs: $(INSTALLED)  ## Build the site in docs/_build/html; a warning is an error.
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
