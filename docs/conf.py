@@ -9,6 +9,7 @@ release = importlib.metadata.version("rebar_tf")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
@@ -18,7 +19,7 @@ html_theme = "furo"
 html_title = "rebar_tf"
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 
 default_role = "literal"  # docstrings have single backticks for code
 autodoc_inherit_docstrings = False  # those of Keras are Markdown
