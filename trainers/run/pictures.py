@@ -20,6 +20,7 @@ _STREAM = 4  # sets these samples apart from those of training, evaluation, boun
 _SIDE = 10  # images in a row and in a column
 _DRAWS = 3
 _MANY_DRAWS = 100  # in a mean
+_DRAWS_AT_A_TIME = 10
 _ZOOM = 3
 _PANELS = (  # columns of the curve, the legend of each, and the axis that they share
     ({"bound": "training", "valid_bound": "held out"}, "bound (nats)"),
@@ -56,13 +57,15 @@ def reconstructions(model: Any, dataset: Dataset, draws: int = _MANY_DRAWS) -> n
     generative = isinstance(model, SigmoidBeliefNetwork)
     count = _SIDE**2 // 2 if generative else 2 * _SIDE
     images = dataset.test[:count].astype(np.float32)
-    many = np.repeat(images, draws, axis=0)
-    with HardSampler(0, stream=_STREAM, training=False):
-        logits = (model.objective(many) if generative else model.objective(many[:, :half], many[:, half:]))[1]
-    predicted = tf.sigmoid(logits).numpy()
-    predicted = predicted if generative else np.concatenate([many[:, :half], predicted], axis=1)
-    found = predicted.reshape(len(images), draws, -1).swapaxes(0, 1)
-    rows = [images, found.mean(axis=0), *([] if generative else found[:_DRAWS])]
+    many = np.repeat(images, _DRAWS_AT_A_TIME, axis=0)
+    found = []
+    for first in range(0, draws, _DRAWS_AT_A_TIME):
+        with HardSampler(first, stream=_STREAM, training=False):
+            logits = (model.objective(many) if generative else model.objective(many[:, :half], many[:, half:]))[1]
+        predicted = tf.sigmoid(logits).numpy()
+        predicted = predicted if generative else np.concatenate([many[:, :half], predicted], axis=1)
+        found += [*predicted.reshape(len(images), _DRAWS_AT_A_TIME, -1).swapaxes(0, 1)]
+    rows = [images, np.mean(found[:draws], axis=0), *([] if generative else found[:_DRAWS])]
     # A row of the picture is ten images, ten times the same row of each kind below one another.
     blocks = [row[start : start + _SIDE] for start in range(0, len(images), _SIDE) for row in rows]
     return montage(np.concatenate(_padded(blocks)), _SIDE)
