@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import time
@@ -16,6 +17,7 @@ from rebar_tf.callbacks.reports import Logs, global_step, report
 from rebar_tf.extras import needs_extra
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training import StochasticTraining
+from rebar_tf.training.variables import part_of
 
 if TYPE_CHECKING:
     from rebar_tf.callbacks.event_file import EventFile
@@ -33,11 +35,12 @@ _LAYOUT = {"bound": ["^bound/"], "log variance of the gradient": ["^variance/[^/
 class TensorBoard(keras.callbacks.Callback):
     """Writes each epoch's report to TensorBoard, at the global step.
 
-    The curves: `bound/train` and `bound/valid`, `variance/all` (the log variance of the gradient), `temperature`,
-    `speed` (steps per second), `eta/VARIABLE` (the scale of the control variate, the mean where a variable has
-    several), and whatever else is in the logs, by its own name. The methods of an `EstimatorComparison` are
-    `variance/METHOD`. The page "Custom scalars" opens on bound and variance side by side. An epoch that lasts longer
-    than `seconds` has points before its end, the means up to there.
+    The curves: `bound/train` and `bound/valid`, `variance/all` (the log variance of the gradient over the report),
+    `variance/PART` (that of a layer or a group of layers, at the report's end), `temperature`, `speed` (steps per
+    second), `eta/VARIABLE` (the scale of the control variate, the mean where a variable has several), and whatever else
+    is in the logs, by its own name. The methods of an `EstimatorComparison` are `variance/METHOD`. The page "Custom
+    scalars" opens on bound and variance side by side. An epoch that lasts longer than `seconds` has points before its
+    end, the means up to there.
 
     Histograms and pictures follow at the end of an epoch, `seconds` or more after the last ones, and when training
     ends: `etas`, of all variables; `logits/LAYER`, of the stochastic layers at the examples `x`; and what `pictures`
@@ -116,6 +119,7 @@ class TensorBoard(keras.callbacks.Callback):
         points = {tag(name): value for name, value in values.items()}
         if values:
             points |= {f"eta/{path}": float(eta.mean()) for path, eta in etas(self.model).items()}
+            points |= {f"variance/{part}": value for part, value in variances(self.model).items()}
         self._events.add(global_step(self.model), points, *arrays)
         self._last_point = time.monotonic()
 
@@ -141,6 +145,17 @@ def etas(model: keras.Model) -> dict[str, np.ndarray]:
     except NotImplementedError:  # by which an estimator says that it scales none
         return {}
     return {path: np.asarray(eta) for path, eta in found.items()}
+
+
+def variances(model: keras.Model) -> dict[str, float]:
+    """The log variance of the gradient of each part of a model, a layer or a group of them, as it is now."""
+    if not isinstance(model, StochasticTraining):
+        return {}
+    found: dict[str, list[np.ndarray]] = {}
+    for variable, values in zip(model.all_model_variables, model.gradient_variance.by_variable(), strict=True):
+        found.setdefault(part_of(variable, model), []).append(np.ravel(values))
+    means = {part: float(np.concatenate(values).mean()) for part, values in found.items()}
+    return {part: math.log(mean) for part, mean in means.items() if mean > 0.0}
 
 
 def histograms(model: keras.Model, x: Any, y: Any) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from rebar_tf.diagnostics.compared_variance import ComparedVariance
 from rebar_tf.training import MultiStepTraining, StochasticTraining
 from rebar_tf.training.step import estimate_step
-from rebar_tf.training.variables import without
+from rebar_tf.training.variables import part_of, without
 
 
 @keras.saving.register_keras_serializable("rebar_tf")
@@ -160,9 +160,3 @@ def shared_variables(model: StochasticTraining) -> list[keras.Variable]:
     """All that a pass of a model computes with, but for what its estimator has: its parameters and its state."""
     sampling = [variable for layer in model.stochastic_layers for variable in layer.variables]
     return [*model.model_variables, *without(model.state_variables, sampling)]
-
-
-def part_of(variable: keras.Variable, model: keras.Model) -> str:
-    """The part of the model that a variable belongs to: its layer in the model, or itself where it has none."""
-    names = variable.path.split("/")
-    return names[1] if names[0] == model.name and len(names) > 1 else names[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rebar_tf.validation import check_integer
@@ -100,6 +101,11 @@ class LogGradientVariance(SavedMetric):
 
     def result(self) -> tf.Tensor:
         return tf.math.log(tf.math.divide_no_nan(self.total.value, self.count.value))
+
+    def by_variable(self) -> list[np.ndarray]:
+        """`average(g^2) - average(g)^2` of each entry of each variable, as the averages are now."""
+        pairs = zip(self.first, self.second, strict=True)
+        return [np.asarray(second) - np.square(np.asarray(first)) for first, second in pairs]
 
     def reset_state(self) -> None:
         self.total.assign(0.0)

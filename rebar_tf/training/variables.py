@@ -105,3 +105,9 @@ def without(items: list[Any], others: list[Any]) -> list[Any]:
             chosen.append(item)
             seen.add(id(item))
     return chosen
+
+
+def part_of(variable: keras.Variable, model: keras.Model) -> str:
+    """The part of the model that a variable belongs to: its layer in the model, or itself where it has none."""
+    names = variable.path.split("/")
+    return names[1] if names[0] == model.name and len(names) > 1 else names[0]

@@ -139,7 +139,7 @@ def test_tensorboard_groups_what_belongs_together(tmp_path):
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}, purge_orphaned_data=False).Reload()
     assert {*events.Tags()["tensors"]} == {
         *("bound/train", "bound/valid", "variance/all", "temperature", "speed", "eta/code/kernel", "eta/code/bias"),
-        *("etas", "custom_scalars__config__"),
+        *("variance/code", "etas", "custom_scalars__config__"),
     }
     (layout,) = events.Tensors("custom_scalars__config__")
     (category,) = layout_pb2.Layout.FromString(tf.make_ndarray(layout.tensor_proto).item()).category
@@ -221,6 +221,19 @@ def test_histograms_are_those_of_etas_and_logits(tmp_path):
     assert logits[:, 2].sum() == expected.size
     ((_, etas),) = picture_events(tmp_path, "etas")
     assert etas[:, 2].sum() == 2  # of kernel and bias
+
+
+def test_the_variance_of_a_part_is_that_of_its_weights(tmp_path):
+    x = keras.Input((2,))
+    b = rt.layers.StochasticBinary("rebar")(keras.layers.Dense(3, name="code")(x))
+    model = rt.StochasticModel(x, keras.layers.Dense(3, name="decoder")(b))
+    model.compile(rt.optimizers.Adam(), loss="mse", run_eagerly=True)
+    model.fit(np.eye(2), np.zeros([2, 3]), verbose=0, callbacks=[callbacks.TensorBoard(tmp_path)])
+    moments = model.gradient_variance
+    for part, places in (("code", (0, 1)), ("decoder", (2, 3))):
+        values = [np.ravel(moments.second[k] - moments.first[k] ** 2) for k in places]
+        ((_, found),) = picture_events(tmp_path, f"variance/{part}")
+        assert found == pytest.approx(np.log(np.concatenate(values).mean()), rel=1e-5)
 
 
 def test_settings_are_hyperparameters(tmp_path):
