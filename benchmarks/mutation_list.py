@@ -36,6 +36,8 @@ DISTRIBUTIONS = ("tests/distributions",)
 SAMPLING = ("tests/sampling",)
 NOISE = ("tests/sampling/test_noise.py",)
 ESTIMATORS = ("tests/estimators/test_estimators.py",)
+SECOND_ORDER = ("tests/estimators/test_second_order.py",)
+ADVISER = ("tests/diagnostics/test_adviser.py",)
 GROUPS = ("tests/estimators/test_group_size.py",)
 LAYERS = ("tests/layers",)
 LOCAL = ("tests/conformance/test_local.py",)
@@ -729,8 +731,8 @@ MUTATIONS = (
     Mutation(
         "all variables learn at the model's rate",
         "rebar_tf/optimizers/groups.py",
-        "learning_rate if factor == 1.0 else learning_rate * factor)",
-        "learning_rate)",
+        "learning_rate = learning_rate if factor == 1.0 else learning_rate * factor",
+        "pass",
         OPTIMIZERS,
     ),
     Mutation(
@@ -811,5 +813,82 @@ MUTATIONS = (
         "return -tf.math.log(1.0 /",
         "return tf.math.log(1.0 /",
         NETWORKS,
+    ),
+    Mutation(
+        "ReinMax with the whole score",
+        "rebar_tf/estimators/reinmax.py",
+        "return 0.5 * (distribution.mean() + along_score)",
+        "return 0.5 * distribution.mean() + along_score",
+        SECOND_ORDER,
+    ),
+    Mutation(
+        "ReinMax with the score's derivative",
+        "rebar_tf/estimators/reinmax.py",
+        "along_score = tf.stop_gradient(distribution.score(b)) * ",
+        "along_score = distribution.score(b) * ",
+        SECOND_ORDER,
+    ),
+    Mutation(
+        "the log-probability of a unit without its normalisation",
+        "rebar_tf/distributions/categorical.py",
+        "return tf.reduce_sum(b * tf.nn.log_softmax(self.logits), axis=-1, keepdims=True)",
+        "return tf.reduce_sum(b * self.logits, axis=-1, keepdims=True)",
+        SECOND_ORDER,
+    ),
+    Mutation(
+        "Gumbel-Rao whose noise does not give the sample",
+        "rebar_tf/estimators/gumbel_rao.py",
+        "tf.math.floormod(distribution.couple(noise, b) + turns, 1.0)",
+        "tf.math.floormod(noise + turns, 1.0)",
+        SECOND_ORDER,
+    ),
+    Mutation(
+        "Gumbel-Rao that differentiates the draw",
+        "rebar_tf/estimators/gumbel_rao.py",
+        "z = tf.stop_gradient(distribution.conditional(v, b))",
+        "z = distribution.conditional(v, b)",
+        SECOND_ORDER,
+    ),
+    Mutation(
+        "a cost that is the variance alone",
+        "rebar_tf/diagnostics/advice.py",
+        "return self.variance * self.microseconds * 1e-6",
+        "return self.variance * 1e-4",
+        ADVISER,
+    ),
+    Mutation(
+        "costs that differ within their errors are ranked",
+        "rebar_tf/diagnostics/advice.py",
+        "_ALIKE = 2.0",
+        "_ALIKE = 0.0",
+        ADVISER,
+    ),
+    Mutation(
+        "a twin without the weights",
+        "rebar_tf/diagnostics/twin.py",
+        "        own.assign(other.value)",
+        "        pass",
+        ADVISER,
+    ),
+    Mutation(
+        "updates that wait for a number that is not 0",
+        "rebar_tf/optimizers/groups.py",
+        "tf.cast(tf.bitwise.right_shift(sign, tf.constant(1, tf.uint32)), tf.float32)",
+        "tf.cast(sign, tf.float32)",
+        ("tests/optimizers/test_groups.py",),
+    ),
+    Mutation(
+        "losses of operations",
+        "rebar_tf/training/compiled_objective.py",
+        "if isinstance(each, keras.layers.Layer)]",
+        "]",
+        ("tests/conformance/test_user_models.py",),
+    ),
+    Mutation(
+        "points of TensorBoard by the clock stay when their steps are repeated",
+        "rebar_tf/callbacks/event_file.py",
+        "not _is_point(event) or _stands(event.step, reached, every)",
+        "not _is_point(event) or event.step <= reached + every",
+        ("tests/callbacks/test_callbacks.py",),
     ),
 )
