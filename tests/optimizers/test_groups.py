@@ -171,10 +171,10 @@ def test_a_bad_factor_is_named(factor):
         GroupedSGD(0.1, groups={"a": factor})
 
 
+@pytest.mark.parametrize("odd", [[[np.nan, 1.0]], [[-np.inf, 2.0], [-0.0]], [[], [[-3.0]]], [[4.0]]])
 @pytest.mark.parametrize("name", ["Adam", "SGD"])
-def test_updates_that_wait_are_those_that_do_not(name):
+def test_updates_that_wait_are_those_that_do_not(name, odd):
     """To the bit, and whatever they wait for: a rate that is not finite would destroy the weights."""
-    odd = [[np.nan, 1.0], [-np.inf, 2.0], [-0.0], [], [[-3.0]]]
 
     def train_after(waits):
         (kernel, bias), gradients = variables_and_gradients()
