@@ -208,14 +208,17 @@ def weights(path: pathlib.Path) -> str:
 
 
 def points(folder: pathlib.Path) -> dict[str, list[tuple[int, bytes]]]:
-    """The raw points of each curve, without TensorBoard's own removal of doubled ones."""
+    """The raw points of each curve, without TensorBoard's own removal of doubled ones.
+
+    Histograms and pictures are some seconds apart: when, no two runs share.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0}, purge_orphaned_data=False).Reload()
     return {
         tag: [(event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)]
         for tag in events.Tags()["tensors"]
-        if tag not in _CHANGING and events.SummaryMetadata(tag).plugin_data.plugin_name != "images"
+        if tag not in _CHANGING and events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars"
     }
 
 
