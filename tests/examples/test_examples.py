@@ -6,6 +6,7 @@ from examples import (
     black_box_reward,
     discrete_vae,
     drop_in_model,
+    hard_gating,
     own_estimator,
     own_objective,
     pruning_gates,
@@ -64,3 +65,11 @@ def test_states_remember_where_the_light_goes(tmp_path):
     nats, without = world_model.main(str(tmp_path / "picture.png"))
     assert nats < 0.85 * without
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_gates_skip_blocks_that_are_not_worth_their_price():
+    found = hard_gating.main()
+    (free_accuracy, free_open), (accuracy, few_open) = found.values()
+    assert accuracy > free_accuracy - 0.02 > 0.9
+    assert few_open < 0.7 * free_open
