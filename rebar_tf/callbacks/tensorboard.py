@@ -94,8 +94,9 @@ class TensorBoard(keras.callbacks.Callback):
         self._last_point = np.inf  # the first program is compiled first
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        now = time.monotonic()
-        if now - self._last_point > self.seconds:
+        now, steps = time.monotonic(), (self.params or {}).get("steps")
+        is_last = steps is not None and batch + 1 >= steps  # the epoch's own point follows
+        if now - self._last_point > self.seconds and not is_last:
             self._add(report(logs or {}))
         elif self._last_point == np.inf:
             self._last_point = now

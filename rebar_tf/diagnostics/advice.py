@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _COLUMNS = ("estimator", "unbiased", "variance", "microseconds", "cost", "cost_error", "bias", "bias_error")
+_NO_NOISE = 1e-6  # of the next one's cost: that of an estimator without noise is rounding
 _ALIKE = 2.0  # standard errors within which two costs are not told apart
 
 
@@ -53,8 +54,9 @@ class Measured:
     @property
     def cost_error(self) -> float:
         """The standard error of the cost."""
-        relative = math.hypot(self.variance_error / self.variance, self.microseconds_error / self.microseconds)
-        return self.cost * relative if self.variance > 0 else 0.0
+        if not self.variance > 0.0:
+            return 0.0
+        return self.cost * math.hypot(self.variance_error / self.variance, self.microseconds_error / self.microseconds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,11 @@ class Advice:
             f"Take {first.estimator}" if len(names) == 1 else f"Take one of {', '.join(names)}, which are alike here"
         )
         why = f": variance times seconds is {first.cost:.3g} +- {first.cost_error:.1g}"
-        after = f", {rest[0].cost / first.cost:.2g} times that with {rest[0].estimator}, the next." if rest else "."
+        after = "."
+        if rest and first.cost < _NO_NOISE * rest[0].cost:
+            after = f", next to nothing beside {rest[0].cost:.3g} with {rest[0].estimator}, the next."
+        elif rest:
+            after = f", {rest[0].cost / first.cost:.2g} times that with {rest[0].estimator}, the next."
         return taken + why + after
 
     @property

@@ -21,8 +21,9 @@ from rebar_tf.training.objective import pass_scope
 from rebar_tf.validation import is_positive
 
 _CHUNKS = 10  # by whose spread standard errors are known
-_TRIAL = 20  # estimates by which the time of one is guessed
-_LEAST, _MOST = 20, 5000  # estimates of a chunk
+_TRIAL = 5  # estimates by which the time of one is guessed
+_LEAST, _MOST = 5, 5000  # estimates of a chunk
+_APART = 2**24  # steps between two estimators, so that no two draw the same noise
 _RATE = 3e-3  # at which temperature, scales and baseline are adapted
 
 
@@ -38,7 +39,7 @@ def compare(
 
     Of each the variance of the gradient of one batch, the time of an estimate under XLA, and their product: at equal
     time, the noise that is left in a mean of estimates. Temperature, scales and baseline are adapted first, at frozen
-    weights. The model itself is left as it is.
+    weights. Other random layers, such as dropout, draw the same throughout. The model itself is left as it is.
 
     The mean of a biased estimator is compared with the pooled mean of the unbiased ones, whose noise says how small a
     bias can be seen.
@@ -49,15 +50,15 @@ def compare(
         y: targets.
         names: of the estimators; None for all that are registered.
         seconds: for the measurements, all together, half of them for adapting. Each estimator is compiled besides,
-            which takes some seconds.
+            which takes some seconds, and makes a hundred estimates at least.
         progress: called with each estimator when it is measured, its bias not known yet.
 
     Returns:
         An `Advice`: print it, `plot` it, or take its `rows`.
 
     Raises:
-        ValueError: for `seconds` that are not positive, a name that is not registered, and a model without data that
-            it can be called with.
+        ValueError: for `seconds` that are not positive, a name that is not registered, a model that is not compiled or
+            of which Keras cannot make another, and data that it cannot be called with.
 
     Example:
     >>> import keras, numpy as np, rebar_tf as rt
@@ -76,9 +77,14 @@ def compare(
     for name in names:
         estimators.get(name)  # an unknown one is refused before the first is compiled
     batch = [map_parts(tf.identity, data) for data in (x, y)]
+    own = with_estimator(
+        model, model.estimator.estimator_name
+    )  # what is wrong with the model or the data is raised here
+    with pass_scope(own):
+        own.estimate_gradients(*batch)
     found: list[tuple[Measured, Means | None]] = []
-    for name in names:
-        found.append(_measured(model, batch, name, seconds / len(names)))
+    for i, name in enumerate(names):
+        found.append(_measured(model, batch, name, seconds / len(names), i * _APART))
         if progress is not None:
             progress(found[-1][0])
     unbiased = [means for measured, means in found if measured.unbiased and means is not None]
@@ -93,7 +99,9 @@ class Means:
     variance: np.ndarray
 
 
-def _measured(model: StochasticTraining, batch: list[Any], name: str, seconds: float) -> tuple[Measured, Means | None]:
+def _measured(
+    model: StochasticTraining, batch: list[Any], name: str, seconds: float, first_step: int
+) -> tuple[Measured, Means | None]:
     """One estimator, without its bias, and its mean; none if it does not serve the model."""
     estimator = estimators.get(name)
     unbiased = estimator.unbiased
@@ -101,9 +109,10 @@ def _measured(model: StochasticTraining, batch: list[Any], name: str, seconds: f
         return Measured(name, unbiased, reason=f"it minimises another objective, a {estimator.objective}"), None
     try:
         twin = with_estimator(model, name)
+        twin.estimator.step.assign(first_step)
         run = estimates(twin, batch)
         run(1, 0.0)  # compiles
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, tf.errors.OpError) as error:  # the last from XLA
         return Measured(name, unbiased, reason=" ".join(str(error).split())), None
     each = _seconds(lambda: run(_TRIAL, _RATE))[0] / _TRIAL
     count = int(np.clip(seconds / 2 / _CHUNKS / each, _LEAST, _MOST))
@@ -113,6 +122,8 @@ def _measured(model: StochasticTraining, batch: list[Any], name: str, seconds: f
     first, second = (np.stack([np.concatenate(sums[k]) for _, sums in chunks]) for k in range(2))
     means = first / count
     variances = np.maximum(second / count - means**2, 0.0) * count / (count - 1)
+    if not (np.isfinite(means).all() and np.isfinite(variances).all()):
+        return Measured(name, unbiased, reason="its estimates are not finite"), None
     total, micro = variances.mean(axis=1), 1e6 * np.array([taken / count for taken, _ in chunks])
     ends = np.cumsum(sizes)
     parts = {

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from rebar_tf import estimators
+from rebar_tf.layers.base import without_shared_ids
 from rebar_tf.training import StochasticTraining
 from rebar_tf.training.variables import without
 
@@ -24,15 +25,33 @@ def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
         The copy, compiled with the loss of the model and an optimizer of this library.
 
     Raises:
-        ValueError: for an estimator that does not serve the model's units.
+        ValueError: for an estimator that does not serve the model's units, and for a model that is not compiled, or of
+            which no copy can have another estimator.
     """
+    if not (model.has_own_objective or model.compiled):
+        raise ValueError(f"Model {model.name!r} must be compiled: its loss is what the estimators estimate")
     layers = model.stochastic_layers
     replaced = [layer for layer in layers if layer.local is None] or layers
     old = [layer.estimator_config for layer in replaced]
-    new = keras.saving.serialize_keras_object(estimators.get(name))
+    new = without_shared_ids(keras.saving.serialize_keras_object(estimators.get(name)))
     twin = type(model).from_config(_replaced(model.get_config(), old, new))
+    places = [layers.index(layer) for layer in replaced]
+    for layer in (twin.stochastic_layers[place] for place in places):
+        if layer.estimator_config != new:  # of a model that makes its layers by itself
+            layer.estimator_config, made = new, estimators.get(name)
+            layer.local = made if isinstance(made, estimators.LocalEstimator) else None
+            if twin.estimator is not None:
+                raise ValueError(
+                    f"Model {model.name!r} makes its stochastic layers and its estimator in its constructor: no copy "
+                    "can have another. Take the estimator as an argument, and return it from `get_config`."
+                )
     if twin.estimator is None and model.context_size is not None:
         twin.build_from_config(model.get_build_config())
+    if [v.trainable for v in twin.all_model_variables] != [v.trainable for v in model.all_model_variables]:
+        raise ValueError(
+            f"Model {model.name!r} has frozen layers, which a copy by `from_config` has not: freeze them where they "
+            "are made, by `trainable=False`."
+        )
     for own, other in zip(_shared(twin), _shared(model), strict=True):
         own.assign(other.value)
     if not model.has_own_objective:

@@ -126,6 +126,60 @@ def test_what_is_measured_is_the_variance_and_the_bias():
     assert found["straight_through"].bias > 3 * found["straight_through"].bias_error
 
 
+@keras.saving.register_keras_serializable("test_adviser")
+class Subclassed(rt.training.StochasticTraining, keras.Model):
+    """Makes its layers by itself: its configuration does not name the estimator."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.out = keras.layers.Dense(3), keras.layers.Dense(2)
+        self.units = rt.layers.StochasticBinary("rebar", seed=1)
+
+    def call(self, x, training=None):
+        return self.out(self.units(self.dense(x), training=training))
+
+
+def test_a_subclassed_model_s_twin_has_the_other_estimator():
+    model = Subclassed()
+    model.compile(rt.optimizers.Adam(1e-3), loss="mse")
+    model.fit(X, Y, verbose=0)
+    for name in ("rloo", "straight_through"):
+        twin = with_estimator(model, name)
+        twin.estimate_gradients(X, Y)
+        assert twin.estimator.estimator_name == name
+        np.testing.assert_array_equal(twin.dense.kernel, model.dense.kernel)
+
+
+def test_frozen_layers_that_a_copy_would_thaw_are_named():
+    model = Subclassed()
+    model.compile(rt.optimizers.Adam(1e-3), loss="mse")
+    model.fit(X, Y, verbose=0)
+    model.dense.trainable = False
+    with pytest.raises(ValueError, match="has frozen layers"):
+        with_estimator(model, "rloo")
+
+
+def test_one_without_noise_is_advised_as_such():
+    advice = Advice([measured("exact", 0.0), measured("a", 1.0, 0.1)])
+    assert "Take exact: " in advice.sentence
+    assert "next to nothing beside 0.0001 with a, the next." in advice.sentence
+    assert "exact" in str(advice)
+
+
+def test_what_is_wrong_with_model_or_data_is_an_error_and_no_hole():
+    with pytest.raises(ValueError):
+        rt.diagnostics.compare(network(), X[:, :2], Y, names=["reinforce"])
+    x = keras.Input((3,))
+    bare = rt.StochasticModel(x, rt.layers.StochasticBinary("rebar")(keras.layers.Dense(2)(x)))
+    with pytest.raises(ValueError, match="must be compiled"):
+        rt.diagnostics.compare(bare, X, Y, names=["reinforce"])
+
+
+def test_estimates_that_are_not_finite_leave_an_estimator_out():
+    advice = rt.diagnostics.compare(network(), X, Y * np.float32(np.inf), names=["reinforce"], seconds=0.1)
+    assert advice.left_out == {"reinforce": "its estimates are not finite"}
+
+
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), "60"])
 def test_seconds_must_be_positive(seconds):
     with pytest.raises(ValueError, match="`seconds` must be a positive number"):

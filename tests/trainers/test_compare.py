@@ -48,7 +48,7 @@ def test_the_batch_and_the_flags_reach_the_library(tmp_path, monkeypatch):
         ("--names=nvil,unknown", "flag --names=unknown: expected some of arm, "),
         ("--seconds=0", "flag --seconds=0: expected a positive number"),
         ("--run=/nowhere", "flag --workdir=/nowhere: "),
-        ("--workdir=/proc/none", "expected one that can be made"),
+        ("--workdir=/proc/none", "expected one that can be written to"),
     ],
 )
 def test_bad_input_is_one_line(flag, message, capsys):

@@ -32,8 +32,9 @@ def run(given: dict[str, Any]) -> None:
     workdir = pathlib.Path(given["workdir"])
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "compare.csv").touch()
     except OSError as error:
-        raise BadInput(f"flag --workdir={workdir}: {one_line(error)}; expected one that can be made") from error
+        raise BadInput(f"flag --workdir={workdir}: {one_line(error)}; expected one that can be written to") from error
     dataset = build.load_dataset(experiment)
     model: StochasticTraining = (
         build.build_model(experiment, dataset) if given["run"] is None else Workdir(given["run"]).load_model()

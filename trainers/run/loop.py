@@ -81,6 +81,9 @@ def train(
         except callbacks.Interrupted:
             checkpoint.save()
             raise
+        finally:
+            if bar is not None:
+                bar.close()
 
 
 def _tensorboard(

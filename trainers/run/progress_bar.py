@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import keras
 import tqdm
 
@@ -26,12 +28,18 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         step = global_step(self.model)
-        self._bar = tqdm.tqdm(total=self.num_steps, initial=step, unit="step", leave=False, dynamic_ncols=True)
+        self._bar = tqdm.tqdm(
+            total=self.num_steps, initial=step, unit="step", leave=False, dynamic_ncols=True, file=sys.stdout
+        )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if self._bar is not None:
             self._bar.update(global_step(self.model) - self._bar.n)
 
     def on_train_end(self, logs: dict | None = None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes the bar away."""
         if self._bar is not None:
             self._bar.close()
