@@ -41,6 +41,9 @@ def compare(
     time, the noise that is left in a mean of estimates. Temperature, scales and baseline are adapted first, at frozen
     weights. Other random layers, such as dropout, draw the same throughout. The model itself is left as it is.
 
+    It holds for the weights as they are. Where they move far, and under an optimizer that divides by the size of the
+    gradient, the one that trains best in equal time may be another: docs/estimators.md has four models.
+
     The mean of a biased estimator is compared with the pooled mean of the unbiased ones, whose noise says how small a
     bias can be seen.
 
