@@ -7,7 +7,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from rebar_tf.tables import html_table
+from rebar_tf.tables import data_frame, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,11 @@ class Advice:
     @property
     def ranked(self) -> list[Measured]:
         """The unbiased estimators that serve the model, the least cost first."""
-        found = [each for each in self.measured if each.unbiased and each.reason is None]
+        return self._by_cost(unbiased=True)
+
+    def _by_cost(self, unbiased: bool) -> list[Measured]:
+        """Those that serve the model, the least cost first."""
+        found = [each for each in self.measured if each.unbiased == unbiased and each.reason is None]
         return sorted(found, key=lambda each: each.cost)
 
     @property
@@ -104,10 +108,8 @@ class Advice:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A row for each estimator that was measured, the unbiased ones first, the least cost first."""
-        biased = sorted(
-            (each for each in self.measured if not each.unbiased and each.reason is None), key=lambda each: each.cost
-        )
-        return [{name: getattr(each, name) for name in _COLUMNS} for each in [*self.ranked, *biased]]
+        found = [*self.ranked, *self._by_cost(unbiased=False)]
+        return [{name: getattr(each, name) for name in _COLUMNS} for each in found]
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -116,9 +118,7 @@ class Advice:
 
     def to_pandas(self) -> pd.DataFrame:
         """`rows` as a data frame; ImportError where pandas is not installed."""
-        import pandas as pd  # no dependency: who asks for a data frame has it
-
-        return pd.DataFrame(self.rows).set_index("estimator")
+        return data_frame(self.rows, "estimator")
 
     def plot(self, path: str | os.PathLike) -> None:
         """Writes a picture: variance against time a step, and the line of the least cost.

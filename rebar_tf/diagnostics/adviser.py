@@ -80,10 +80,8 @@ def compare(
     for name in names:
         estimators.get(name)  # an unknown one is refused before the first is compiled
     batch = [map_parts(tf.identity, data) for data in (x, y)]
-    own = with_estimator(
-        model, model.estimator.estimator_name
-    )  # what is wrong with the model or the data is raised here
-    with pass_scope(own):
+    own = with_estimator(model, model.estimator.estimator_name)
+    with pass_scope(own):  # raises what is wrong with the model or the data, and not with an estimator
         own.estimate_gradients(*batch)
     found: list[tuple[Measured, Means | None]] = []
     for i, name in enumerate(names):
@@ -128,10 +126,9 @@ def _measured(
     if not (np.isfinite(means).all() and np.isfinite(variances).all()):
         return Measured(name, unbiased, reason="its estimates are not finite"), None
     total, micro = variances.mean(axis=1), 1e6 * np.array([taken / count for taken, _ in chunks])
-    ends = np.cumsum(sizes)
+    by_variable = np.split(variances, np.cumsum(sizes)[:-1], axis=1)
     parts = {
-        variable.path: float(variances[:, end - size : end].mean())
-        for variable, size, end in zip(twin.model_variables, sizes, ends, strict=True)
+        variable.path: float(values.mean()) for variable, values in zip(twin.model_variables, by_variable, strict=True)
     }
     measured = Measured(
         *(name, unbiased, None, float(total.mean()), _error(total)),

@@ -6,10 +6,9 @@ from typing import Any
 
 import keras
 
-from rebar_tf import estimators
-from rebar_tf.layers.base import without_shared_ids
+from rebar_tf.diagnostics.comparison import shared_variables
+from rebar_tf.layers.base import estimator_config
 from rebar_tf.training import StochasticTraining
-from rebar_tf.training.variables import without
 
 
 def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
@@ -33,13 +32,12 @@ def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
     layers = model.stochastic_layers
     replaced = [layer for layer in layers if layer.local is None] or layers
     old = [layer.estimator_config for layer in replaced]
-    new = without_shared_ids(keras.saving.serialize_keras_object(estimators.get(name)))
+    new = estimator_config(name)
     twin = type(model).from_config(_replaced(model.get_config(), old, new))
     places = [layers.index(layer) for layer in replaced]
     for layer in (twin.stochastic_layers[place] for place in places):
         if layer.estimator_config != new:  # of a model that makes its layers by itself
-            layer.estimator_config, made = new, estimators.get(name)
-            layer.local = made if isinstance(made, estimators.LocalEstimator) else None
+            layer.take_estimator(name)
             if twin.estimator is not None:
                 raise ValueError(
                     f"Model {model.name!r} makes its stochastic layers and its estimator in its constructor: no copy "
@@ -52,7 +50,7 @@ def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
             f"Model {model.name!r} has frozen layers, which a copy by `from_config` has not: freeze them where they "
             "are made, by `trainable=False`."
         )
-    for own, other in zip(_shared(twin), _shared(model), strict=True):
+    for own, other in zip(shared_variables(twin), shared_variables(model), strict=True):
         own.assign(other.value)
     if not model.has_own_objective:
         given = model._compile_config.config  # as it was given: what Keras would make of it need not be the same
@@ -69,9 +67,3 @@ def _replaced(config: Any, old: list[dict[str, Any]], new: dict[str, Any]) -> An
     if isinstance(config, (list, tuple)):
         return type(config)(_replaced(value, old, new) for value in config)
     return config
-
-
-def _shared(model: StochasticTraining) -> list[keras.Variable]:
-    """Weights and state, without what belongs to the estimator or counts a layer's draws."""
-    sampling = [variable for layer in model.stochastic_layers for variable in layer.variables]
-    return [*model.all_model_variables, *without(model.state_variables, sampling)]

@@ -16,7 +16,7 @@ import tensorflow as tf
 from rebar_tf.diagnostics.enumeration import check_repeatable, exact_loss_and_gradients
 from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.diagnostics.variance import sample_moments
-from rebar_tf.tables import html_table
+from rebar_tf.tables import data_frame, html_table
 from rebar_tf.training import StochasticTraining
 
 if TYPE_CHECKING:
@@ -114,9 +114,7 @@ class BiasReport:
 
     def to_pandas(self) -> pd.DataFrame:
         """`rows` as a data frame; ImportError where pandas is not installed."""
-        import pandas as pd  # no dependency: who asks for a data frame has it
-
-        return pd.DataFrame(self.rows).set_index("variable")
+        return data_frame(self.rows, "variable")
 
     def __str__(self) -> str:
         lines = [f"{'variable':<40} {'max |z|':>8} {'bias/scale':>10}"]

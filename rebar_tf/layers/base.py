@@ -75,10 +75,7 @@ class StochasticLayer(keras.layers.Layer):
         self.seed = random.randint(0, 2**31 - 1) if seed is None else int(seed)
         self.unimix = float(unimix)
         self.shared, self.return_logits, self.return_probs = bool(shared), bool(return_logits), bool(return_probs)
-        # Configuration only: the model that trains the layer owns the estimator's variables, but for a local one.
-        self.estimator_config = without_shared_ids(keras.saving.serialize_keras_object(estimators.get(estimator)))
-        made = self.make_estimator()
-        self.local = made if isinstance(made, estimators.LocalEstimator) else None
+        self.take_estimator(estimator)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.draws = self.add_weight(
@@ -94,6 +91,13 @@ class StochasticLayer(keras.layers.Layer):
         self.sample_shape = self.split_shape(batched)[1:]
         if self.local is not None:
             self.local.build_control(estimators.ControlSpec((), (self.sample_shape,), (self.family,), (self.name,)))
+
+    def take_estimator(self, estimator: str | estimators.Estimator) -> None:
+        """Names the layer's estimator: before the layer is built, and the estimator of its model."""
+        # Configuration only: the model that trains the layer owns the estimator's variables, but for a local one.
+        self.estimator_config = estimator_config(estimator)
+        made = self.make_estimator()
+        self.local = made if isinstance(made, estimators.LocalEstimator) else None
 
     def make_estimator(self) -> estimators.Estimator:
         """A new estimator of the layer's kind and configuration."""
@@ -178,6 +182,11 @@ def masked(sample: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """
     mask = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (sample.shape.rank - mask.shape.rank)], axis=0))
     return tf.where(mask, sample, tf.zeros_like(sample))
+
+
+def estimator_config(estimator: str | estimators.Estimator) -> dict[str, Any]:
+    """The configuration of an estimator, as layers hold it and compare it."""
+    return without_shared_ids(keras.saving.serialize_keras_object(estimators.get(estimator)))
 
 
 def without_shared_ids(config: Any) -> Any:
