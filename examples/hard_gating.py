@@ -1,6 +1,7 @@
 """Hard gating: each image decides which of a classifier's residual blocks it goes through.
 
   python -m examples.hard_gating
+  python -m examples.hard_gating pictures/hard_gating.png
 
 A classifier of the 1,797 digits of scikit-learn has a chain of residual blocks, `h + gate * block(h)`: where a gate is
 closed, the skip connection is all that is left, and the block need not be computed. The gates of an image are binary
@@ -9,12 +10,15 @@ REBAR trains them through the samples: in training they are as hard as in use. W
 all six did; these digits agree on which.
 """
 
+import sys
+
 import keras
 import numpy as np
 import sklearn.datasets
 import tensorflow as tf
 
 import rebar_tf as rt
+from examples import pictures
 
 BLOCKS, UNITS, HELD_OUT = 6, 64, 297
 
@@ -56,22 +60,33 @@ def build(price: float) -> tuple[rt.StochasticModel, keras.Model]:
     return model, keras.Model(x, logits)
 
 
-def main(epochs: int = 40) -> dict[float, tuple[float, float]]:
-    """Prints, and returns, by the price of a gate the accuracy on held-out digits and how many gates are open."""
+def train(price: float, epochs: int) -> tuple[float, np.ndarray]:
+    """The accuracy on held-out digits, and by epoch the probability of their gates, `[epochs, images, blocks]`."""
+    keras.utils.set_random_seed(0)
     images, labels = sklearn.datasets.load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)
-    train, test = slice(HELD_OUT, None), slice(0, HELD_OUT)
+    held_out, truth = images[:HELD_OUT], labels[:HELD_OUT]
+    model, gating = build(price)
+    logits = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: logits.append(gating.predict(held_out, verbose=0)))
+    model.fit(images[HELD_OUT:], labels[HELD_OUT:], batch_size=30, epochs=epochs, verbose=0, callbacks=[watch])
+    accuracy = float((model.predict(held_out, verbose=0).argmax(axis=1) == truth).mean())
+    return accuracy, 1 / (1 + np.exp(-np.array(logits)))
+
+
+def main(picture: str | None = None, epochs: int = 40) -> dict[float, tuple[float, float]]:
+    """Prints, and returns, by the price of a gate the accuracy on held-out digits and how many gates are open."""
     found = {}
     for price in (0.0, 0.05):
-        keras.utils.set_random_seed(0)
-        model, gating = build(price)
-        model.fit(images[train], labels[train], batch_size=30, epochs=epochs, verbose=0)
-        accuracy = float((model.predict(images[test], verbose=0).argmax(axis=1) == labels[test]).mean())
-        is_open = gating.predict(images[test], verbose=0) > 0
-        found[price] = accuracy, float(is_open.sum(axis=1).mean())
+        accuracy, open_probability = train(price, epochs)
+        found[price] = accuracy, float((open_probability[-1] > 0.5).sum(axis=1).mean())
         print(f"price {price}: accuracy {accuracy:.3f} with {found[price][1]:.2f} of {BLOCKS} blocks an image")
+    if picture is not None:  # of the last price
+        with pictures.chart(picture, "epochs", "probability that a gate is open") as axis:
+            course = open_probability.mean(axis=1)
+            axis.plot(range(1, epochs + 1), course, label=[f"block {i + 1}" for i in range(BLOCKS)])
     return found
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

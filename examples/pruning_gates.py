@@ -1,11 +1,14 @@
 """Pruning: a gate on each input of a classifier, which stays open only where it pays.
 
   python -m examples.pruning_gates
+  python -m examples.pruning_gates pictures/pruning_gates.png
 
 64 pixels of scikit-learn's digits stand beside 64 columns of noise. Each has a gate in {0, 1} that the whole batch
 shares, and every open gate costs a little. The gates are trained with the classifier, by an unbiased gradient; those
 that stay open are almost all of pixels that vary.
 """
+
+import sys
 
 import keras
 import numpy as np
@@ -13,6 +16,7 @@ import sklearn.datasets
 import tensorflow as tf
 
 import rebar_tf as rt
+from examples import pictures
 
 PRICE = 0.05  # nats an open gate
 
@@ -31,7 +35,7 @@ class Gates(keras.layers.Layer):
         return x * open_gates
 
 
-def main(epochs: int = 100) -> tuple[float, int, int]:
+def main(picture: str | None = None, epochs: int = 100) -> tuple[float, int, int]:
     """Prints, and returns, the accuracy, and how many gates of pixels and of noise are open."""
     keras.utils.set_random_seed(0)
     pixels, labels = sklearn.datasets.load_digits(return_X_y=True)
@@ -55,8 +59,16 @@ def main(epochs: int = 100) -> tuple[float, int, int]:
     is_open = keras.ops.convert_to_numpy(gates.logits) > 0
     of_pixels, of_noise = int(is_open[:64].sum()), int(is_open[64:].sum())
     print(f"accuracy {accuracy:.3f} with {of_pixels} of 64 pixels and {of_noise} of 64 columns of noise")
+    if picture is not None:
+        shown = {
+            "mean digit": pixels.mean(axis=0) / 16,
+            "spread of the pixels": pixels.std(axis=0) / 8,
+            "gates of the pixels": is_open[:64],
+            "gates of the noise": is_open[64:],
+        }
+        pictures.panels(picture, {title: image.reshape(8, 8) for title, image in shown.items()})
     return accuracy, of_pixels, of_noise
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
