@@ -13,7 +13,7 @@ import rebar_tf as rt
 from examples import pictures
 
 
-def main(picture: str | None = None, epochs: int = 10) -> list[float]:
+def main(picture: str | None = None, epochs: int = 20) -> list[float]:
     """Trains an autoencoder with 200 binary units, and returns the loss of each epoch in nats a pixel."""
     keras.utils.set_random_seed(0)
     data = rt.datasets.load("mnist_5k")
@@ -24,7 +24,7 @@ def main(picture: str | None = None, epochs: int = 10) -> list[float]:
     y = keras.layers.Dense(784)(b)
     model = rt.StochasticModel(x, y)
     model.compile(
-        optimizer=rt.optimizers.Adam(3e-4),
+        optimizer=rt.optimizers.Adam(1e-2),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         steps_per_execution=100,
         jit_compile=True,

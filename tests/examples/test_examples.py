@@ -29,8 +29,8 @@ def picture(tmp_path):
 
 @pytest.mark.slow
 def test_the_drop_in_model_learns(picture):
-    losses = drop_in_model.main(picture, epochs=5)
-    assert losses[-1] < 0.75 * losses[0]
+    losses = drop_in_model.main(picture)
+    assert losses[-1] < 0.17 < 0.22 < losses[0]
 
 
 @pytest.mark.slow
