@@ -48,7 +48,7 @@ def agreement(name: str, seconds: float) -> dict[str, Any]:
     import rebar_tf as rt
 
     build, train, held_out = MODELS[name]()
-    usable = [each for each in _NAMES if each in rt.estimators.serving(FAMILIES.get(name, "bernoulli"))]
+    usable = [each for each in _NAMES if each in rt.estimators.names(FAMILIES.get(name, "bernoulli"))]
     if name in BLACK_BOX:
         usable = [each for each in usable if not rt.estimators.get(each).needs_derivative]
     batch = [part[:24] for part in train]

@@ -5,7 +5,7 @@ Left out, as no test can tell them apart from the library:
 - `stop_gradient` of what a cotangent is made of (`signal`, `values`, `slopes` of the estimators): a cotangent has no
   gradient at first order, and at second order the objective has no control variable in it, at hard samples or at means.
 - `stop_gradient` of hard samples: a comparison and an argmax have no derivative.
-- `AntitheticSampler.density_logits`: nothing differentiates that pass.
+- `CounterfactualSampler.density_logits`: nothing differentiates that pass.
 """
 
 from __future__ import annotations

@@ -240,10 +240,12 @@ def _stacked_expectation(
             return tf.tile(part, [len(number), *(1 for _ in part.shape[1:])])
 
         stacked = BatchObjective(model, *(map_parts(stack, data) for data in (x, y, sample_weight)))
-        with ForcedSampler(joint_state(tables, tf.repeat(number, batch))) as forced:
+        estimator = model.estimator
+        states = joint_state(tables, tf.repeat(number, batch))
+        with ForcedSampler(states, score_in_density=estimator.through_density) as forced:
             f = stacked()
         f, log_p = (tf.reshape(tf.cast(part, tf.float32), [-1, batch]) for part in (f, forced.log_prob))
-        value = tf.reduce_mean(model.estimator.exact_target(f, log_p))
+        value = tf.reduce_mean(estimator.exact_target(f, log_p))
         value += add_losses([*objective.direct_losses, *model.regularization_losses])
     gradients = tape.gradient(value, variables, unconnected_gradients="zero")
     return float(value), [np.asarray(tf.convert_to_tensor(gradient), np.float64) for gradient in gradients]

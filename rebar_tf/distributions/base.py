@@ -21,7 +21,7 @@ def real_logits(logits: tf.Tensor, expected: str) -> tf.Tensor:
 
 
 class Distribution(abc.ABC):
-    """Independent discrete units with the given logits.
+    """Discrete units with the given logits.
 
     A distribution knows how uniform noise becomes a sample (`g` and `H` of the paper), the law of the noise given the
     sample (`g~`), the coupling of the two (appendix G.2), the relaxation, and the few derivatives that REBAR needs in
@@ -31,14 +31,23 @@ class Distribution(abc.ABC):
     | ---------------------- | ---------------------- | ---------------------------------------------- |
     | `reparameterize`       | `z = g(u, theta)`      | eq. 6, and its binary case                     |
     | `threshold`            | `b = H(z)`             | 0/1, or one-hot                                |
+    | `mean`, `log_prob`, `score` | `p(b)`            | `score` is `d log p(b) / d logits`             |
+    | `mean_vjp`             | `dE[b]/dl`             | cotangent of the mean -> of the logits         |
+    | `states`, `log_prob_of_states` |                | all joint samples of one example               |
+
+    And, where the units are independent:
+
+    | method                 | paper                  | value                                          |
+    | ---------------------- | ---------------------- | ---------------------------------------------- |
     | `conditional`          | `z~ = g~(v, b, theta)` | appendix C                                     |
     | `couple`               | `u -> v`               | appendix G.2: `g~(couple(u)) = g(u)`           |
     | `relax`                | `sigma_lambda(z)`      | Concrete, or eq. 7                             |
     | `relaxation_vjp`       | `sigma_lambda'(z)`     | cotangent of the relaxed sample -> of `z`      |
     | `coupled_residual_vjp` | `dz/dl - dz~/dl`       | cotangent of `z` -> of the logits              |
-    | `mean`, `log_prob`, `score` | `p(b)`            | `score` is `d log p(b) / d logits`             |
-    | `mean_vjp`             | `dE[b]/dl`             | cotangent of the mean -> of the logits         |
-    | `states`               |                        | all joint samples of one example               |
+    | `turned`, `log_prob_of_units` |                 | each unit at another value, its probability    |
+    | `decision_logits`, `decide`, `decisions` |      | a sample as independent binary decisions       |
+
+    An estimator's `families` are those that have what it asks for.
 
     Args:
         logits: `[batch, ...]` float32; `check_logits` converts and checks them. Noise, samples and cotangents have the
@@ -63,6 +72,50 @@ class Distribution(abc.ABC):
     @abc.abstractmethod
     def threshold(z: tf.Tensor) -> tf.Tensor:
         """`b = H(z)`, the hard sample."""
+
+    @abc.abstractmethod
+    def mean(self) -> tf.Tensor:
+        """`E[b]`."""
+
+    @abc.abstractmethod
+    def mean_vjp(self, cotangent: tf.Tensor) -> tf.Tensor:
+        """`cotangent^T d E[b] / d logits`."""
+
+    @abc.abstractmethod
+    def log_prob(self, b: tf.Tensor) -> tf.Tensor:
+        """`log p(b)` summed over the units, `[batch]`; the same formula serves relaxed samples."""
+
+    def sample(self, u: tf.Tensor) -> tf.Tensor:
+        """The hard sample of uniform noise u, without derivative."""
+        return tf.stop_gradient(self.threshold(self.reparameterize(u)))
+
+    def mode(self) -> tf.Tensor:
+        """The likeliest value of each unit."""
+        return self.threshold(self.logits)
+
+    def score(self, b: tf.Tensor) -> tf.Tensor:
+        """`d log p(b) / d logits = b - E[b]`."""
+        return b - self.mean()
+
+    @abc.abstractmethod
+    def num_states(self, shape: tuple[int, ...]) -> int:
+        """How many joint samples units of that shape have."""
+
+    @abc.abstractmethod
+    def states(self, shape: tuple[int, ...]) -> np.ndarray:
+        """All joint samples of units of that shape, `[states, *shape]` float32."""
+
+    @abc.abstractmethod
+    def log_prob_of_states(self, states: tf.Tensor) -> tf.Tensor:
+        """`[batch, states]`, from `states`."""
+
+    @abc.abstractmethod
+    def mixed_with_uniform(self, weight: float) -> Distribution:
+        """Each unit's law with so much of the uniform law mixed in, which keeps every value possible."""
+
+
+class IndependentUnits(Distribution):
+    """Units that are independent of each other given their logits."""
 
     @abc.abstractmethod
     def conditional(self, v: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -92,43 +145,41 @@ class Distribution(abc.ABC):
         """`cotangent^T (dz/dl - dz~/dl)`, with the noise of `z~` coupled to that of `z`."""
 
     @abc.abstractmethod
-    def mean(self) -> tf.Tensor:
-        """`E[b]`."""
-
-    @abc.abstractmethod
-    def mean_vjp(self, cotangent: tf.Tensor) -> tf.Tensor:
-        """`cotangent^T d E[b] / d logits`."""
-
-    @abc.abstractmethod
-    def log_prob(self, b: tf.Tensor) -> tf.Tensor:
-        """`log p(b)` summed over the units, `[batch]`; the same formula serves relaxed samples."""
-
-    @abc.abstractmethod
     def log_prob_of_units(self, b: tf.Tensor) -> tf.Tensor:
         """`log p(b)` of each unit, shaped to multiply what is like the logits."""
 
-    def sample(self, u: tf.Tensor) -> tf.Tensor:
-        """The hard sample of uniform noise u, without derivative."""
-        return tf.stop_gradient(self.threshold(self.reparameterize(u)))
-
-    @abc.abstractmethod
-    def mixed_with_uniform(self, weight: float) -> Distribution:
-        """Each unit's law with so much of the uniform law mixed in, which keeps every value possible."""
-
-    def mode(self) -> tf.Tensor:
-        """The likeliest value of each unit."""
-        return self.threshold(self.logits)
-
-    def score(self, b: tf.Tensor) -> tf.Tensor:
-        """`d log p(b) / d logits = b - E[b]`."""
-        return b - self.mean()
+    def log_prob_of_states(self, states: tf.Tensor) -> tf.Tensor:
+        """Summed over the units."""
+        of_units = self.log_prob_of_units(states[:, tf.newaxis])
+        return tf.transpose(tf.reduce_sum(of_units, axis=list(range(2, of_units.shape.rank))))
 
     @staticmethod
     @abc.abstractmethod
-    def num_states(shape: tuple[int, ...]) -> int:
-        """How many joint samples units of that shape have."""
+    def turned(b: tf.Tensor, turns: tf.Tensor | int) -> tf.Tensor:
+        """Each unit at the value that comes so many after its own, in a circle."""
 
-    @classmethod
+    @staticmethod
     @abc.abstractmethod
-    def states(cls, shape: tuple[int, ...]) -> np.ndarray:
-        """All joint samples of units of that shape, `[states, *shape]` float32."""
+    def num_values(shape: tuple[int, ...]) -> int:
+        """How many values each unit of that shape has."""
+
+    @abc.abstractmethod
+    def decision_logits(self) -> tf.Tensor:
+        """Logits of the independent binary decisions, `[batch, ..., decisions]`, that `decide` makes a sample of."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def decide(decisions: tf.Tensor) -> tf.Tensor:
+        """The sample of decisions in {0, 1}."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def decisions(b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The decisions behind a sample, 0 for those that it does not depend on; and 1 for those that it does."""
+
+
+def independent(distribution: Distribution) -> IndependentUnits:
+    """The distribution, if its units are independent; TypeError otherwise."""
+    if not isinstance(distribution, IndependentUnits):
+        raise TypeError(f"Expected independent units. Received: {distribution.name} units")
+    return distribution

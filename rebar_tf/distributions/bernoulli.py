@@ -7,12 +7,12 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.distributions.base import Distribution, real_logits
+from rebar_tf.distributions.base import IndependentUnits, real_logits
 from rebar_tf.distributions.math import keep_nan, log_expm1, logaddexp, logit, open_interval, sum_softplus, sum_units
 from rebar_tf.distributions.relaxation import relaxed_logits
 
 
-class Bernoulli(Distribution):
+class Bernoulli(IndependentUnits):
     """Independent binary units `b ~ Bernoulli(sigmoid(logits))`, samples in {0, 1}.
 
     Logits have shape `[batch, units]` (or any `[batch, ...]`); noise, samples and cotangents have the same shape.
@@ -105,6 +105,30 @@ class Bernoulli(Distribution):
     def log_prob_of_units(self, b: tf.Tensor) -> tf.Tensor:
         """`b l - log(1 + exp l)`."""
         return b * self.logits - tf.nn.softplus(self.logits)
+
+    @staticmethod
+    def turned(b: tf.Tensor, turns: tf.Tensor | int) -> tf.Tensor:
+        """`b` or `1 - b`."""
+        return tf.math.floormod(b + tf.cast(turns, tf.float32), 2.0)
+
+    @staticmethod
+    def num_values(shape: tuple[int, ...]) -> int:
+        """2."""
+        return 2
+
+    def decision_logits(self) -> tf.Tensor:
+        """The logits: each unit is a decision."""
+        return self.logits
+
+    @staticmethod
+    def decide(decisions: tf.Tensor) -> tf.Tensor:
+        """The decisions themselves."""
+        return decisions
+
+    @staticmethod
+    def decisions(b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The sample itself, which depends on all."""
+        return b, tf.ones_like(b)
 
     @staticmethod
     def num_states(shape: tuple[int, ...]) -> int:

@@ -7,12 +7,30 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.distributions.base import Distribution, real_logits
+from rebar_tf.distributions.base import IndependentUnits, real_logits
 from rebar_tf.distributions.math import keep_nan, logaddexp, open_interval, sum_units
 from rebar_tf.distributions.relaxation import relaxed_logits
 
 
-class Categorical(Distribution):
+def class_tree(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """A balanced binary tree over the classes, as two tables `[classes - 1, classes]` in {0, 1}.
+
+    Each row is a node, which splits a range of classes in halves: the first table has the lower half, the second the
+    upper one.
+    """
+    nodes, ranges = [], [(0, classes)]
+    for first, end in ranges:  # which grows
+        if end - first > 1:
+            middle = (first + end) // 2
+            nodes.append((first, middle, end))
+            ranges += [(first, middle), (middle, end)]
+    places = np.arange(classes)
+    lower = [(first <= places) & (places < middle) for first, middle, _ in nodes]
+    upper = [(middle <= places) & (places < end) for _, middle, end in nodes]
+    return np.array(lower, np.float32), np.array(upper, np.float32)
+
+
+class Categorical(IndependentUnits):
     """Independent one-hot units with class probabilities `softmax(logits)` over the last axis.
 
     Logits have shape `[batch, classes]` or `[batch, variables, classes]`; noise, samples and cotangents likewise.
@@ -109,6 +127,37 @@ class Categorical(Distribution):
     def log_prob_of_units(self, b: tf.Tensor) -> tf.Tensor:
         """`[..., 1]`: the log-probability of the drawn class."""
         return tf.reduce_sum(b * tf.nn.log_softmax(self.logits), axis=-1, keepdims=True)
+
+    @staticmethod
+    def turned(b: tf.Tensor, turns: tf.Tensor | int) -> tf.Tensor:
+        """The class so many places after the drawn one."""
+        return tf.roll(b, turns, axis=-1)
+
+    @staticmethod
+    def num_values(shape: tuple[int, ...]) -> int:
+        """The number of classes."""
+        return shape[-1]
+
+    def decision_logits(self) -> tf.Tensor:
+        """`[..., classes - 1]`: at each node of `class_tree` the log-odds of its upper classes to its lower ones."""
+        lower, upper = (
+            tf.reduce_logsumexp(self.logits[..., tf.newaxis, :] + np.where(half, 0.0, -np.inf), axis=-1)
+            for half in class_tree(self.logits.shape[-1])
+        )
+        return upper - lower
+
+    @staticmethod
+    def decide(decisions: tf.Tensor) -> tf.Tensor:
+        """The class at the end of the path."""
+        lower, upper = class_tree(decisions.shape[-1] + 1)
+        followed = decisions @ upper + (1.0 - decisions) @ lower
+        return tf.cast(followed > np.sum(lower + upper, axis=0) - 0.5, tf.float32)
+
+    @staticmethod
+    def decisions(b: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Those on the path to the drawn class."""
+        lower, upper = class_tree(b.shape[-1])
+        return b @ upper.T, b @ (lower + upper).T
 
     @staticmethod
     def num_states(shape: tuple[int, ...]) -> int:

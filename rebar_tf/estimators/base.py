@@ -13,7 +13,7 @@ from rebar_tf.distributions import Distribution
 from rebar_tf.estimators import registry
 from rebar_tf.estimators.baseline import InputDependentBaseline
 from rebar_tf.estimators.surrogate import surrogate_loss
-from rebar_tf.sampling import HardSampler, NoDerivativeError, Sampler, Site
+from rebar_tf.sampling import CounterfactualSampler, HardSampler, NoDerivativeError, Sampler, Site
 from rebar_tf.tables import html_table
 
 Objective = Callable[[], tf.Tensor]
@@ -114,8 +114,9 @@ class Estimator(keras.layers.Layer):
     unbiased: bool = True
     local: bool = False  # needs no objective: the layer's sample has a derivative
     objective: str = "expectation"  # what is minimised: the expectation of f, or a "bound" of several samples
+    through_density: bool = True  # whether what is estimated has a gradient by way of a density `log q(b|x)` within f
     evaluations: str = "1"  # of the objective, in n, the number of stochastic layers
-    enumerates: bool = False  # evaluates the objective at all joint states, and so serves few units only
+    enumerates: bool = False  # lists the joint states of a layer, and so serves few units only
     serves_coupled: bool = True  # an objective that mixes the examples of a batch
     needs_derivative: bool = False  # of the objective with respect to the samples
     minimizes_variance: bool = False  # trains its variables on the squared estimate
@@ -151,7 +152,7 @@ class Estimator(keras.layers.Layer):
             if family.name not in self.families:
                 raise ValueError(
                     f"Estimator {self.estimator_name!r} serves {' and '.join(self.families)} units only. "
-                    f"Received: {family.name} units, which {', '.join(registry.serving(family.name))} would do"
+                    f"Received: {family.name} units, which {', '.join(registry.names(family.name))} would do"
                 )
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
@@ -220,7 +221,7 @@ def derivatives(
     try:
         return sampler.gradients(f, first, last, allow_unseen)
     except NoDerivativeError as error:
-        able = ", ".join(registry.serving(*sampler.families, without_derivative=True))
+        able = ", ".join(registry.names(sampler.families, needs_derivative=False))
         raise ValueError(f"{error} Use an estimator that needs none: {able}.") from error
 
 
@@ -239,3 +240,19 @@ def evaluate(objective: Objective) -> tf.Tensor:
             f"Received: shape {value.shape}"
         )
     return tf.cast(value, tf.float32)
+
+
+def evaluate_at(objective: Objective, trace: HardSampler, site: Site, sample: tf.Tensor) -> tf.Tensor:
+    """The objective with another sample at a site: earlier layers as in the trace, later ones drawn given the sample.
+
+    Args:
+        objective: as in `Estimator.estimate`.
+        trace: of the hard pass.
+        site: one of the trace.
+        sample: like the site's logits.
+
+    Returns:
+        `[batch]`, constant.
+    """
+    with CounterfactualSampler(trace, site.index, tf.stop_gradient(sample)):
+        return tf.stop_gradient(evaluate(objective))

@@ -1,4 +1,4 @@
-"""RLOO with a second, linear control variate."""
+"""Double control variates: RLOO with a linear one within each sample and within its baseline."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rebar_tf.estimators.registry import register
 
 @register
 class DoubleCv(MultiSampleEstimator):
-    """RLOO with a second, linear control variate from the derivatives of the other samples.
+    """Double control variates: RLOO with a linear term taken off each f, its own and those of its baseline.
 
-    With `g_k` the mean over the other samples of `df/db`, and mu the mean of the units given the layers before,
+    With `g_{-k}` the mean over the other samples of `df/db`, and mu the mean of the units given the layers before,
 
-        1/K sum_k (f_k - alpha g_k (b_k - mu) - baseline_k) dlog p(b_k)/dl  +  alpha g_k dE[b]/dl,
-        baseline_k = 1/(K-1) sum_{j != k} (f_j - alpha df/db_j (b_j - mu_j)).
+        c_k = f_k - alpha g_{-k} (b_k - mu_k),
+        1/K sum_k [(c_k - 1/(K-1) sum_{j != k} c_j) dlog p(b_k)/dl  +  alpha g_{-k} dE[b_k]/dl].
 
-    Both parts that are subtracted depend on sample k by way of the linear term only, whose expectation is added back.
-    `alpha = 2 sigmoid(raw)`, one for each layer, is trained on the single-sample variance.
+    The linear term of sample k has the expectation that is added back, those of the others expectation zero. alpha, one
+    for each layer, starts at 0, where this is RLOO, and is trained on the single-sample variance.
 
     Unbiased; K evaluations of the objective, which must be differentiable in the samples.
 
@@ -34,29 +34,28 @@ class DoubleCv(MultiSampleEstimator):
     >>> import rebar_tf as rt
     >>> layer = rt.layers.StochasticBinary(estimator="double_cv")
 
-    Reference: after Titsias & Shi 2022, "Double control variates for gradient estimation in discrete latent variable
-    models".
+    Reference: Titsias & Shi 2022, "Double control variates for gradient estimation in discrete latent variable models";
+    their alpha, one for the model, has the other sign.
     """
 
     estimator_name = "double_cv"
+    families = ("bernoulli", "categorical", "subset")
     evaluations = "K"
     needs_derivative = True
     minimizes_variance = True
 
     def build_variables(self, spec: ControlSpec) -> None:
-        self.raw_alpha = self.add_weight(shape=(len(spec.layer_shapes),), initializer="zeros", name="raw_alpha")
+        self.alpha = self.add_weight(shape=(len(spec.layer_shapes),), initializer="zeros", name="alpha")
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         estimate, values, layers = self.differentiated_passes(objective, step)
-        alphas = 2.0 * tf.sigmoid(self.raw_alpha.value)
         for sites, slopes in layers:
-            alpha = alphas[sites[0].layer]
+            alpha = self.alpha.value[sites[0].layer]
             centred = tf.stack([site.sample - site.distribution.mean() for site in sites])
             others = mean_of_others(slopes)
-            units = list(range(2, centred.shape.rank))
-            linear = tf.reduce_sum(others * centred, axis=units)
-            linear_of_own = tf.reduce_sum(slopes * centred, axis=units)
-            signals = values - alpha * linear - mean_of_others(values - alpha * linear_of_own)
+            linear = tf.reduce_sum(others * centred, axis=list(range(2, centred.shape.rank)))
+            less_linear = values - alpha * linear
+            signals = less_linear - mean_of_others(less_linear)
             for k, site in enumerate(sites):
                 correction = alpha * site.distribution.mean_vjp(others[k])
                 cotangent = per_unit(signals[k], site.score) * site.score + correction

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
 from rebar_tf.estimators.base import Estimate, Estimator, Objective, evaluate
 from rebar_tf.estimators.registry import register
-from rebar_tf.sampling import ForcedSampler, HardSampler
+from rebar_tf.sampling import ForcedSampler, Site
 
 MAX_STATES = 2**12
 
@@ -36,6 +36,7 @@ class Exact(Estimator):
     """
 
     estimator_name = "exact"
+    families = ("bernoulli", "categorical", "subset")
     evaluations = "all states"
     enumerates = True
     serves_coupled = False
@@ -55,27 +56,27 @@ class Exact(Estimator):
         return Estimate(value=total, direct=total)
 
 
-def state_tables(trace: HardSampler) -> list[tf.Tensor]:
-    """For each site of a trace all joint samples of its units, `[states, ...]`.
+def state_tables(sites: Iterable[Site]) -> list[tf.Tensor]:
+    """For each site of a hard pass all joint samples of its units, `[states, ...]`.
 
     Raises:
-        ValueError: if all sites together have more than 4,096 states, or one has a number of units that is not fixed.
+        ValueError: if the sites together have more than 4,096 states, or one has a number of units that is not fixed.
     """
-    shapes = [tuple(site.logits.shape[1:]) for site in trace]
-    for site, shape in zip(trace, shapes, strict=True):
+    shapes = [tuple(site.logits.shape[1:]) for site in sites]
+    for site, shape in zip(sites, shapes, strict=True):
         if None in shape:
             raise ValueError(
                 "Enumeration takes layers with a fixed number of units. Give the sequences one length, or use rloo or "
                 f"another estimator that samples. Received: layer {site.source.name!r} with logits of shape "
                 f"{(None, *shape)}"
             )
-    sizes = [site.distribution.num_states(shape) for site, shape in zip(trace, shapes, strict=True)]
+    sizes = [site.distribution.num_states(shape) for site, shape in zip(sites, shapes, strict=True)]
     if math.prod(sizes) > MAX_STATES:
         raise ValueError(
             f"Enumeration takes at most {MAX_STATES} joint states of the stochastic units (12 binary ones). "
             f"Received: {math.prod(sizes)}. Use rebar or another estimator that samples"
         )
-    return [tf.constant(site.distribution.states(shape)) for site, shape in zip(trace, shapes, strict=True)]
+    return [tf.constant(site.distribution.states(shape)) for site, shape in zip(sites, shapes, strict=True)]
 
 
 def joint_state(tables: list[tf.Tensor], number: tf.Tensor) -> Callable[[int, tf.Tensor], tf.Tensor]:

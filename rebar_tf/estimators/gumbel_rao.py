@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.distributions import Distribution
+from rebar_tf.distributions import Distribution, independent
 from rebar_tf.distributions.math import open_interval
 from rebar_tf.estimators.local import TemperedEstimator
 from rebar_tf.estimators.registry import register
@@ -52,6 +52,7 @@ class GumbelRao(TemperedEstimator):
         self.num_draws = int(num_draws)
 
     def differentiated(self, distribution: Distribution, noise: tf.Tensor) -> tf.Tensor:
+        distribution = independent(distribution)
         b = distribution.sample(noise)
         turns = self.rotations(b.shape[-1]).reshape(self.num_draws, *[1] * (b.shape.rank - 1), -1)
         v = open_interval(tf.math.floormod(distribution.couple(noise, b) + turns, 1.0))

@@ -25,18 +25,11 @@ class MultiSampleEstimator(Estimator):
 
     def __init__(self, num_samples: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
-        if not is_integer(num_samples, least=2):
-            raise ValueError(
-                "`num_samples` must be an integer of 2 or more, as each sample is compared with the others; reinforce, "
-                f"nvil and rebar need one only. Received: num_samples={num_samples!r}"
-            )
-        self.num_samples = int(num_samples)
+        self.num_samples = check_num_samples(num_samples)
 
     def hard_passes(self, objective: Objective, step: tf.Tensor) -> tuple[list[HardSampler], list[tf.Tensor]]:
         """K traces, and f at each: `[batch]`, with its direct gradient."""
-        streams = [0, *range(_FIRST_STREAM, _FIRST_STREAM + self.num_samples - 1)]
-        passes = [self.hard_pass(objective, step, stream, self.score_in_density) for stream in streams]
-        return [trace for trace, _ in passes], [f for _, f in passes]
+        return hard_passes(self, objective, step, self.num_samples, self.score_in_density)
 
     def differentiated_passes(
         self, objective: Objective, step: tf.Tensor
@@ -48,8 +41,6 @@ class MultiSampleEstimator(Estimator):
             sites with `df/db`, `[K, batch, ...]`, constant: zero for a layer that f sees by way of later ones only.
         """
         traces, f = self.hard_passes(objective, step)
-        for trace in traces[1:]:
-            check_same_number(traces[0], len(trace))
         by_pass = [derivatives(trace, f_k, allow_unseen=True) for trace, f_k in zip(traces, f, strict=True)]
         slopes = [tf.stop_gradient(tf.stack(of_layer)) for of_layer in zip(*by_pass, strict=True)]
         mean = tf.reduce_mean(tf.stack(f), axis=0)
@@ -64,6 +55,28 @@ class MultiSampleEstimator(Estimator):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_samples": self.num_samples}
+
+
+def check_num_samples(num_samples: int) -> int:
+    """Returns `num_samples`, or raises ValueError."""
+    if not is_integer(num_samples, least=2):
+        raise ValueError(
+            "`num_samples` must be an integer of 2 or more, as each sample is compared with the others; reinforce, "
+            f"nvil and rebar need one only. Received: num_samples={num_samples!r}"
+        )
+    return int(num_samples)
+
+
+def hard_passes(
+    estimator: Estimator, objective: Objective, step: tf.Tensor, num_samples: int, score_in_density: bool = False
+) -> tuple[list[HardSampler], list[tf.Tensor]]:
+    """K traces of the same layers, and f at each: `[batch]`, with its direct gradient."""
+    streams = [0, *range(_FIRST_STREAM, _FIRST_STREAM + num_samples - 1)]
+    passes = [estimator.hard_pass(objective, step, stream, score_in_density) for stream in streams]
+    traces = [trace for trace, _ in passes]
+    for trace in traces[1:]:
+        check_same_number(traces[0], len(trace))
+    return traces, [f for _, f in passes]
 
 
 def mean_of_others(values: tf.Tensor) -> tf.Tensor:

@@ -29,6 +29,7 @@ class SimpleMuProp(Estimator):
     """
 
     estimator_name = "simple_muprop"
+    families = ("bernoulli", "categorical", "subset")
     evaluations = "2"
 
     def build_variables(self, spec: ControlSpec) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
+from rebar_tf.distributions import independent
 from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, derivatives, evaluate
 from rebar_tf.estimators.baseline import predict
@@ -20,6 +22,8 @@ LOOPS = ("While", "StatelessWhile", "PartitionedCall", "StatefulPartitionedCall"
 
 # Of a group of layers: `f_r`, the relaxed samples y, and `df_r/dy`.
 RelaxedObjective = tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]
+# Of a layer: its site, `f_r`, `df_r/dy`, y, and its temperature.
+RelaxedLayer = tuple[Site, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 
 
 class RelaxedControlVariate(Estimator):
@@ -65,20 +69,29 @@ class RelaxedControlVariate(Estimator):
         trace, f = self.hard_pass(objective, step)
         signal = tf.stop_gradient(f) - predict(self.baseline, context)
         estimate = Estimate(value=f, direct=f, sites=trace.sites)
-        size = len(trace) if self.group_size is None else self.group_size
-        log_temperature = self.temperature.log_temperature
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(log_temperature.value)
-            for first in range(0, len(trace), size):
-                group = trace.sites[first : first + size]
-                f_relaxed, relaxed, slopes = self.relaxed_objective(objective, trace, group)
-                for site, y, slope in zip(group, relaxed, slopes, strict=True):
-                    estimate.plain.append(per_unit(signal, site.score) * site.score)
-                    temperature = self.temperature.of_layer(site.layer)
-                    estimate.variate.append(control_variate(site, f_relaxed, slope, y, temperature))
-        if self.forward_mode and log_temperature.trainable and not self.temperature.per_layer:
-            estimate.variate = linear_in(log_temperature.value, tape, estimate.variate)
+            tape.watch(self.temperature.log_temperature.value)
+            for site, *relaxed in self.relaxed_layers(objective, trace):
+                estimate.plain.append(per_unit(signal, site.score) * site.score)
+                estimate.variate.append(control_variate(site, *relaxed))
+        estimate.variate = self.linear_in_temperature(tape, estimate.variate)
         return estimate
+
+    def relaxed_layers(self, objective: Objective, trace: HardSampler) -> Iterator[RelaxedLayer]:
+        """For each layer of a hard pass what `control_variate` takes."""
+        size = len(trace) if self.group_size is None else self.group_size
+        for first in range(0, len(trace), size):
+            group = trace.sites[first : first + size]
+            f_relaxed, relaxed, slopes = self.relaxed_objective(objective, trace, group)
+            for site, y, slope in zip(group, relaxed, slopes, strict=True):
+                yield site, f_relaxed, slope, y, self.temperature.of_layer(site.layer)
+
+    def linear_in_temperature(self, tape: tf.GradientTape, variates: list[tf.Tensor]) -> list[tf.Tensor]:
+        """The control variates by `linear_in`, if nothing is trained through them but one temperature."""
+        log_temperature = self.temperature.log_temperature
+        if self.forward_mode and log_temperature.trainable and not self.temperature.per_layer:
+            return linear_in(log_temperature.value, tape, variates)
+        return variates
 
     def relaxed_objective(self, objective: Objective, trace: HardSampler, group: list[Site]) -> RelaxedObjective:
         """What the control variate of a group of layers is made of: `f_r`, the relaxed samples y, and `df_r/dy`."""
@@ -200,8 +213,9 @@ def control_variate(
     Returns:
         A cotangent of the logits.
     """
-    to_z = site.distribution.relaxation_vjp(slope, relaxed, temperature)
-    residual = site.distribution.coupled_residual_vjp(to_z, site.z, site.sample)
+    units = independent(site.distribution)
+    to_z = units.relaxation_vjp(slope, relaxed, temperature)
+    residual = units.coupled_residual_vjp(to_z, site.z, site.sample)
     return residual - per_unit(f_relaxed, site.score) * site.score
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
@@ -36,36 +37,34 @@ def unregister(name: str) -> None:
     del _classes[name]
 
 
-def names() -> list[str]:
-    """Names of all estimators, sorted.
-
-    Example:
-    >>> import rebar_tf as rt
-    >>> "rebar" in rt.estimators.names()
-    True
-    """
-    return sorted(_classes)
-
-
-def serving(*families: str, without_derivative: bool = False, local: bool = False) -> list[str]:
-    """Names of the estimators that serve all of these families, sorted.
+def names(
+    family: str | Iterable[str] = (),
+    unbiased: bool | None = None,
+    needs_derivative: bool | None = None,
+    local: bool | None = None,
+) -> list[str]:
+    """Names of the estimators of these properties, sorted; of all if none is asked for.
 
     Args:
-        *families: `"bernoulli"`, `"categorical"`.
-        without_derivative: whether to leave out those that need the derivative of the objective.
-        local: whether to leave out those that need the objective.
+        family: of the units, `"bernoulli"`, `"categorical"` or `"subset"`, or several of them; those that serve all.
+        unbiased: whether the estimate is unbiased.
+        needs_derivative: whether the objective must be differentiable in the samples.
+        local: whether the estimator is one that needs no objective, and whose layers train in any Keras model.
 
     Example:
     >>> import rebar_tf as rt
-    >>> "arm" in rt.estimators.serving("bernoulli"), "arm" in rt.estimators.serving("bernoulli", "categorical")
-    (True, False)
+    >>> rt.estimators.names(family="categorical", unbiased=False, needs_derivative=False)
+    []
+    >>> "rebar" in rt.estimators.names(unbiased=True)
+    True
     """
+    families = {family} if isinstance(family, str) else set(family)
+    asked = {"unbiased": unbiased, "needs_derivative": needs_derivative, "local": local}
     return [
         name
         for name, estimator in sorted(_classes.items())
-        if set(families) <= set(estimator.families)
-        and not (without_derivative and estimator.needs_derivative)
-        and (estimator.local or not local)
+        if families <= set(estimator.families)
+        and all(value is None or getattr(estimator, key) == value for key, value in asked.items())
     ]
 
 

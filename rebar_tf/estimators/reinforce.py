@@ -25,6 +25,7 @@ class Reinforce(Estimator):
     """
 
     estimator_name = "reinforce"
+    families = ("bernoulli", "categorical", "subset")
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f = self.hard_pass(objective, step)
@@ -47,6 +48,7 @@ class Nvil(Estimator):
     """
 
     estimator_name = "nvil"
+    families = ("bernoulli", "categorical", "subset")
 
     def build_variables(self, spec: ControlSpec) -> None:
         self.baseline = spec.build_baseline()

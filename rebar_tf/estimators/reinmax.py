@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rebar_tf.distributions import Distribution
+from rebar_tf.distributions import Distribution, independent
 from rebar_tf.estimators.local import LocalEstimator
 from rebar_tf.estimators.registry import register
 
@@ -39,5 +39,5 @@ class ReinMax(LocalEstimator):
     def differentiated(self, distribution: Distribution, noise: tf.Tensor) -> tf.Tensor:
         b = distribution.sample(noise)
         # The derivative of log p(b) is b - p: of each unit's, times a constant b - p, it is the second term.
-        along_score = tf.stop_gradient(distribution.score(b)) * distribution.log_prob_of_units(b)
+        along_score = tf.stop_gradient(distribution.score(b)) * independent(distribution).log_prob_of_units(b)
         return 0.5 * (distribution.mean() + along_score)

@@ -32,6 +32,7 @@ class Rloo(MultiSampleEstimator):
     """
 
     estimator_name = "rloo"
+    families = ("bernoulli", "categorical", "subset")
     evaluations = "K"
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:

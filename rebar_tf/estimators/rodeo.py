@@ -1,32 +1,37 @@
-"""RODEO: RLOO with control variates from a discrete Stein operator."""
+"""RODEO: RLOO with learned control variates from a discrete Stein operator."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators.base import ControlSpec, Estimate, Objective
 from rebar_tf.estimators.multi_sample import MultiSampleEstimator, mean_of_others
 from rebar_tf.estimators.registry import register
+from rebar_tf.initializers import PaperInitializer
 from rebar_tf.sampling import Site
 
 
 @register
 class Rodeo(MultiSampleEstimator):
-    """RODEO with linear surrogates: RLOO with two control variates from a discrete Stein operator.
+    """RODEO: RLOO with two control variates from a discrete Stein operator, of learned functions.
 
     The operator of Barker's chain, which flips one of a layer's d units,
 
         (A h)(b) = 1/d sum_i p(1 - b_i) (h(flip_i b) - h(b)),
 
-    has expectation zero for every h. With the Taylor expansions `h_j(b) = f_j + df/db_j (b - b_j)` of the samples,
+    has expectation zero for every h. It is applied to the mean over the other samples of a learned function r of their
+    Taylor expansions, `h_{-k}(b) = 1/(K-1) sum_{j != k} r(f_j, df/db_j (b - b_j))`, which has two outputs, h and h~:
 
-        1/K sum_k [ (f_k - 1/(K-1) sum_{j != k} (f_j + alpha (A h_j)(b_j))) dlog p(b_k)/dl
-                    + beta A(h_{-k} dlog p/dl)(b_k) ],
+        c_k = f_k + alpha (A h_{-k})(b_k),
+        1/K sum_k [(f_k - 1/(K-1) sum_{j != k} c_j) dlog p(b_k)/dl  +  beta A(h~_{-k} dlog p/dl)(b_k)].
 
-    `h_{-k}` the mean of the others' expansions. For linear h both are sums over the units, without an evaluation of the
-    objective. alpha and beta, one of each for each layer, start at 0, where this is RLOO, and are trained on the
-    single-sample variance. The published estimator transforms the expansions by a learned network.
+    r is a network of 100 units for each layer, evaluated at each sample and its d flips, without an evaluation of the
+    objective. alpha and beta, one of each for each layer, start at 0, where this is RLOO; all are trained on the
+    single-sample variance.
 
     Unbiased; K evaluations of the objective, which must be differentiable in the samples. Bernoulli units only.
 
@@ -40,7 +45,8 @@ class Rodeo(MultiSampleEstimator):
     >>> import rebar_tf as rt
     >>> layer = rt.layers.StochasticBinary(estimator="rodeo")
 
-    Reference: after Shi et al. 2022, "Gradient estimation with discrete Stein operators", section 4.
+    Reference: Shi et al. 2022, "Gradient estimation with discrete Stein operators", section 4; their alpha, beta and
+    network are one for the model.
     """
 
     estimator_name = "rodeo"
@@ -53,41 +59,86 @@ class Rodeo(MultiSampleEstimator):
         shape = (len(spec.layer_shapes),)
         self.alpha = self.add_weight(shape=shape, initializer="zeros", name="alpha")
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
+        seeds = [None if spec.seed is None else spec.seed + 10 + i for i in range(len(spec.layer_shapes))]
+        self.networks = [SteinNetwork(seed, name=f"h_{i}") for i, seed in enumerate(seeds)]
+        for network in self.networks:
+            network.build()
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         estimate, values, layers = self.differentiated_passes(objective, step)
         for sites, slopes in layers:
             layer = sites[0].layer
-            samples = tf.stack([site.sample for site in sites])
-            units = list(range(2, samples.shape.rank))
-            flips = tf.stack([expected_flip(site) for site in sites])
-            operator = tf.reduce_mean(flips * slopes, axis=units)  # (A h_j)(b_j): an expansion is linear
+            functions = [self.of_others(k, sites, values, slopes) for k in range(self.num_samples)]
+            operator = tf.stack(
+                [stein(site, h, flipped) for site, ((h, flipped), _) in zip(sites, functions, strict=True)]
+            )
             signals = values - mean_of_others(values + self.alpha.value[layer] * operator)
-            # h_{-k}(b) = intercept + slope b, and its value at b_k
-            slope = mean_of_others(slopes)
-            intercept = mean_of_others(values - tf.reduce_sum(slopes * samples, axis=units))
-            expansion = intercept + tf.reduce_sum(slope * samples, axis=units)
-            for k, site in enumerate(sites):
-                stein = stein_of_score(site, flips[k], expansion[k], slope[k])
-                cotangent = per_unit(signals[k], site.score) * site.score + self.beta.value[layer] * stein
+            for k, (site, (_, of_score)) in enumerate(zip(sites, functions, strict=True)):
+                second = self.beta.value[layer] * stein_of_score(site, *of_score)
+                cotangent = per_unit(signals[k], site.score) * site.score + second
                 estimate.sites.append(site)
                 estimate.plain.append(cotangent / self.num_samples)
         return estimate
 
+    def of_others(
+        self, k: int, sites: tuple[Site, ...], values: tf.Tensor, slopes: tf.Tensor
+    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """`h_{-k}` and `h~_{-k}`, each at sample k, `[batch]`, and at its flips, like the logits."""
+        b, network = sites[k].sample, self.networks[sites[k].layer]
+        at_sample, at_flips = [], []
+        for j in range(self.num_samples):
+            if j != k:
+                change = tf.reduce_sum(slopes[j] * (b - sites[j].sample), axis=list(range(1, b.shape.rank)))
+                at_sample.append(network(values[j], change))
+                changes = per_unit(change, b) + slopes[j] * (1.0 - 2.0 * b)
+                at_flips.append(network(per_unit(values[j], b), changes))
+        means = [tf.reduce_mean(tf.stack(each), axis=0) for each in (at_sample, at_flips)]
+        return [(means[0][..., i], means[1][..., i]) for i in range(2)]
 
-def expected_flip(site: Site) -> tf.Tensor:
-    """`p(1 - b_i) (1 - 2 b_i)`: the expected change of each unit when it is drawn anew."""
-    sign = 1.0 - 2.0 * site.sample
-    return sign * tf.sigmoid(sign * site.logits)
 
+class SteinNetwork(keras.layers.Layer):
+    """A function r of two numbers, with two outputs: `r(f, c) = W relu_0.3(u f + v c + w) + a`, of 100 leaky units.
 
-def stein_of_score(site: Site, flip: tf.Tensor, value: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-    """`A(h dlog p/dl)(b)` for a linear h of the given value at b and slope, like the logits.
-
-    Flipping unit i changes h by `slope_i (1 - 2 b_i)` and the score of unit i by `1 - 2 b_i`:
-    `A = 1/d (score sum_i flip_i slope_i + flip (h + slope (1 - 2 b)))`.
+    Args:
+        seed: integer for the initial weights; None draws one.
+        name: of the layer.
     """
-    units = list(range(1, flip.shape.rank))
-    size = tf.cast(tf.reduce_prod(tf.shape(flip)[1:]), tf.float32)
-    change = per_unit(tf.reduce_sum(flip * slope, axis=units), flip) * site.score
-    return (change + flip * (per_unit(value, flip) + slope * (1.0 - 2.0 * site.sample))) / size
+
+    def __init__(self, seed: int | None = None, name: str | None = None):
+        super().__init__(dtype="float32", name=name)
+        seeds = [None if seed is None else seed + 100 * i for i in range(3)]
+        of_value, of_change, out = (PaperInitializer(each) for each in seeds)
+        self.of_value = keras.layers.Dense(100, kernel_initializer=of_value, dtype="float32", name="of_value")
+        self.of_change = keras.layers.Dense(
+            100, use_bias=False, kernel_initializer=of_change, dtype="float32", name="of_change"
+        )
+        self.out = keras.layers.Dense(2, kernel_initializer=out, dtype="float32", name="out")
+
+    def build(self, input_shape: Any = None) -> None:
+        self.of_value.build((None, 1))
+        self.of_change.build((None, 1))
+        self.out.build((None, 100))
+        self.built = True
+
+    def call(self, value: tf.Tensor, change: tf.Tensor) -> tf.Tensor:
+        """`[..., 2]`, of two numbers that broadcast."""
+        hidden = self.of_value(value[..., tf.newaxis]) + self.of_change(change[..., tf.newaxis])
+        return self.out(tf.nn.leaky_relu(hidden, alpha=0.3))
+
+
+def probability_of_flip(site: Site) -> tf.Tensor:
+    """`p(1 - b_i)`: the probability that each unit changes when it is drawn anew."""
+    return tf.sigmoid((1.0 - 2.0 * site.sample) * site.logits)
+
+
+def stein(site: Site, value: tf.Tensor, flipped: tf.Tensor) -> tf.Tensor:
+    """`(A h)(b)`, `[batch]`, of h at b, `[batch]`, and at its flips, like the logits."""
+    changes = probability_of_flip(site) * (flipped - per_unit(value, flipped))
+    return tf.reduce_mean(changes, axis=list(range(1, changes.shape.rank)))
+
+
+def stein_of_score(site: Site, value: tf.Tensor, flipped: tf.Tensor) -> tf.Tensor:
+    """`A(h dlog p/dl)(b)`, like the logits; the score of a flipped unit changes by `1 - 2 b_i`."""
+    size = tf.cast(tf.reduce_prod(tf.shape(flipped)[1:]), tf.float32)
+    own = probability_of_flip(site) * flipped * (1.0 - 2.0 * site.sample) / size
+    return per_unit(stein(site, value, flipped), own) * site.score + own

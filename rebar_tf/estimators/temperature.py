@@ -7,7 +7,7 @@ import math
 import keras
 import tensorflow as tf
 
-from rebar_tf.distributions import Distribution, check_relaxation
+from rebar_tf.distributions import Distribution, check_relaxation, independent
 from rebar_tf.sampling import HardSampler, RelaxedSampler
 from rebar_tf.validation import is_positive
 
@@ -29,7 +29,7 @@ class Temperature(keras.layers.Layer):
     def __init__(
         self,
         initial: float,
-        relaxation: str,
+        relaxation: str = "concrete",
         learn: bool = False,
         per_layer: bool = False,
         name: str = "temperature",
@@ -62,7 +62,7 @@ class Temperature(keras.layers.Layer):
 
     def relax(self, distribution: Distribution, z: tf.Tensor, layer: int) -> tf.Tensor:
         """The relaxed sample of a layer at its temperature."""
-        return distribution.relax(z, self.of_layer(layer), self.relaxation)
+        return independent(distribution).relax(z, self.of_layer(layer), self.relaxation)
 
     def relaxed_pass(self, trace: HardSampler, first: int = 0) -> RelaxedSampler:
         """The sampler of a pass that is hard before site `first` and relaxed from there on."""

@@ -32,6 +32,7 @@ class Vimco(MultiSampleEstimator):
     """
 
     estimator_name = "vimco"
+    families = ("bernoulli", "categorical", "subset")
     objective = "bound"
     serves_coupled = False
     evaluations = "K"
@@ -40,18 +41,31 @@ class Vimco(MultiSampleEstimator):
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         traces, f = self.hard_passes(objective, step)
         bound = multi_sample_bound(-tf.stack(f))
-        weights = -tf.stop_gradient(tf.stack(f))
+        signals = self.signals(-tf.stop_gradient(tf.stack(f)), tf.stop_gradient(bound))
+        sites, plain = self.scored(traces, -signals)
+        return Estimate(value=-bound, direct=-bound, sites=sites, plain=plain)
+
+    def signals(self, weights: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
+        """What multiplies the score of each sample, to maximise the bound, `[K, batch]`.
+
+        Args:
+            weights: the log-weights `-f(b_k)`, `[K, batch]`.
+            bound: of all samples, `[batch]`.
+        """
         # [K, K, batch]: row k holds all log-weights, its own replaced by the mean of the others.
         own = tf.eye(self.num_samples)[:, :, tf.newaxis]
         replaced = weights[tf.newaxis] * (1.0 - own) + mean_of_others(weights)[:, tf.newaxis] * own
-        signals = multi_sample_bound(replaced, axis=1) - tf.stop_gradient(bound)
-        sites, plain = self.scored(traces, signals)
-        return Estimate(value=-bound, direct=-bound, sites=sites, plain=plain)
+        return bound - multi_sample_bound(replaced, axis=1)
 
     def exact_target(self, f: tf.Tensor, log_p: tf.Tensor) -> tf.Tensor:
-        states = np.indices((f.shape[0],) * self.num_samples).reshape(self.num_samples, -1).T
-        f, log_p = tf.gather(f, states), tf.gather(log_p, states)  # [states^K, K, batch]
+        f, log_p = all_sets(f, log_p, self.num_samples)
         return tf.reduce_sum(-multi_sample_bound(-f, axis=1) * tf.exp(tf.reduce_sum(log_p, axis=1)), axis=0)
+
+
+def all_sets(f: tf.Tensor, log_p: tf.Tensor, num_samples: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of all K-tuples of states f and `log p`, `[states^K, K, batch]`, from those of all states, `[states, batch]`."""
+    states = np.indices((f.shape[0],) * num_samples).reshape(num_samples, -1).T
+    return tf.gather(f, states), tf.gather(log_p, states)
 
 
 def multi_sample_bound(log_weights: tf.Tensor, axis: int = 0) -> tf.Tensor:

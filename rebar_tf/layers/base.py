@@ -120,8 +120,12 @@ class StochasticLayer(keras.layers.Layer):
     def distribution(self, logits: tf.Tensor) -> Distribution:
         """The distribution of the layer's units, of logits as the layer takes them."""
         batched = logits[tf.newaxis] if self.shared else logits
-        distribution = self.family(self.family.check_logits(self.split(batched)))
+        distribution = self.make_distribution(self.split(batched))
         return distribution.mixed_with_uniform(self.unimix) if self.unimix else distribution
+
+    def make_distribution(self, logits: tf.Tensor) -> Distribution:
+        """The distribution of logits in the shape that the family takes."""
+        return self.family(self.family.check_logits(logits))
 
     def _sample(self, distribution: Distribution, training: bool | None) -> tf.Tensor:
         sampler = sampling.current()
@@ -133,7 +137,7 @@ class StochasticLayer(keras.layers.Layer):
                 "evaluates the objective several times. Build the model with rebar_tf.StochasticModel(inputs, outputs) "
                 "in place of keras.Model, or let a subclass derive from rebar_tf.training.StochasticTraining; in a "
                 "training step of your own call `model.estimate_gradients(x, y)` in place of a tape. Estimators that "
-                f"work in any model: {', '.join(estimators.serving(self.family.name, local=True))}."
+                f"work in any model: {', '.join(estimators.names(self.family.name, local=True))}."
             )
         if not training and self.inference == "mean":
             return distribution.mean()

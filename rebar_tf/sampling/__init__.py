@@ -18,13 +18,13 @@ from rebar_tf.sampling.context import (
     static_or_dynamic_shape,
 )
 from rebar_tf.sampling.deterministic import ForcedSampler, MeanSampler
-from rebar_tf.sampling.hard import HardSampler, Site
+from rebar_tf.sampling.hard import HardSampler, Site, noise_of
 from rebar_tf.sampling.loss_scale import loss_scale, scaled_gradients, scaled_losses
 from rebar_tf.sampling.noise import uniform
-from rebar_tf.sampling.replay import AntitheticSampler, RelaxedSampler, ReplaySampler, check_same_number
+from rebar_tf.sampling.replay import CounterfactualSampler, RelaxedSampler, ReplaySampler, check_same_number
 
 __all__ = [
-    "AntitheticSampler",
+    "CounterfactualSampler",
     "ForcedSampler",
     "HardSampler",
     "MeanSampler",
@@ -39,6 +39,7 @@ __all__ = [
     "check_same_number",
     "current",
     "loss_scale",
+    "noise_of",
     "scaled_gradients",
     "scaled_losses",
     "static_or_dynamic_shape",

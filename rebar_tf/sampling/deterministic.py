@@ -27,13 +27,20 @@ class ForcedSampler(Sampler):
     Args:
         samples: called with the index of the call and its float32 logits, returns a sample like the logits.
         step: integer scalar from which layers with a local estimator draw; None to give them samples, too.
+        score_in_density: as in `HardSampler`, but by default the whole derivative.
 
     Attributes:
         log_probs: `log p` of each sample given so far, `[rows]`.
     """
 
-    def __init__(self, samples: Callable[[int, tf.Tensor], tf.Tensor], step: tf.Tensor | int | None = None):
+    def __init__(
+        self,
+        samples: Callable[[int, tf.Tensor], tf.Tensor],
+        step: tf.Tensor | int | None = None,
+        score_in_density: bool = True,
+    ):
         super().__init__()
+        self.score_in_density = score_in_density
         self.samples = samples
         self.step = 0 if step is None else step
         self.leaves_local = step is not None
@@ -51,3 +58,6 @@ class ForcedSampler(Sampler):
 
     def draw_local(self, distribution: Distribution, source: Source, local: LocalSample) -> tf.Tensor:
         return local.sample(distribution, noise_of(distribution, source, self.step, self.calls), training=True)
+
+    def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
+        return logits if self.score_in_density else tf.stop_gradient(logits)

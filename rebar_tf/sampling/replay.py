@@ -101,11 +101,21 @@ class RelaxedSampler(ReplaySampler):
         return local.smooth(distribution, self._noise(distribution, source))
 
 
-class AntitheticSampler(ReplaySampler):
-    """Hard throughout; site `first` is drawn from `1 - u` in place of `u`, later ones from their own noise."""
+class CounterfactualSampler(ReplaySampler):
+    """Hard throughout, with another sample at site `first`; later ones are drawn from their own noise, given it.
+
+    Args:
+        trace: the `HardSampler` of the hard pass.
+        first: index of the site.
+        sample: what it outputs, like the logits.
+    """
+
+    def __init__(self, trace: HardSampler, first: int, sample: tf.Tensor):
+        super().__init__(trace, first)
+        self.sample_of_first = sample
 
     def redraw(self, site: Site, distribution: Distribution) -> tf.Tensor:
-        return distribution.sample(1.0 - site.noise if site.index == self.first else site.noise)
+        return self.sample_of_first if site.index == self.first else distribution.sample(site.noise)
 
     def density_logits(self, logits: tf.Tensor) -> tf.Tensor:
         return tf.stop_gradient(logits)

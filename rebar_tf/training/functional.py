@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from rebar_tf.training.model import StochasticTraining
+from rebar_tf.training.model import StochasticTraining, one_of_zeros
 
 
 @keras.saving.register_keras_serializable("rebar_tf")
@@ -39,6 +39,8 @@ class StochasticModel(StochasticTraining, keras.Model):
     def __init__(self, *args: Any, coupled_batch: bool | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.coupled_batch = coupled_batch
+        if not all(layer.built for layer in self.stochastic_layers):  # within one whose output's shape is known
+            self(one_of_zeros(self.inputs))
         shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs)]
         known = all(None not in shape for shape in shapes)
         self.build_estimator(sum(map(math.prod, shapes)) if known else None)

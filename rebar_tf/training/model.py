@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
-from rebar_tf.estimators import ControlSpec, serving
+from rebar_tf.estimators import ControlSpec, names
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
 from rebar_tf.training.gradients import Gradient
@@ -69,7 +69,7 @@ class StochasticTraining(ModelVariables):
             found = ", ".join(f"{layer.name}: {layer.make_estimator().estimator_name}" for layer in layers)
             raise ValueError(
                 "All stochastic layers of a model must name the same estimator with the same options, but for those "
-                f"with a local one ({', '.join(serving(local=True))}). Received: {found}"
+                f"with a local one ({', '.join(names(local=True))}). Received: {found}"
             )
         variables = self.all_model_variables
         estimator = scored[0].make_estimator() if scored else max(local, key=lambda each: each.relaxes)
@@ -98,7 +98,7 @@ class StochasticTraining(ModelVariables):
         if self.estimator is not None:
             return
         with tf.init_scope():
-            example = keras.tree.map_structure(lambda part: tf.zeros([1, *part.shape[1:]], part.dtype), x)
+            example = one_of_zeros(x)
             if not self.built:
                 self(example)
             self.build_estimator(self.baseline_context(example).shape[-1])
@@ -218,3 +218,8 @@ class StochasticTraining(ModelVariables):
     def bound(self, x: Any, y: Any = None, num_samples: int = 100, seed: int = 0) -> np.ndarray:
         """`[examples]` multi-sample bound in nats; see `rebar_tf.training.multi_sample_bound`."""
         return multi_sample_bound(self, x, y, num_samples, seed)
+
+
+def one_of_zeros(x: Any) -> Any:
+    """An example of zeros, for each part of a model's input; axes of any size have one entry."""
+    return keras.tree.map_structure(lambda part: tf.zeros([1, *(size or 1 for size in part.shape[1:])], part.dtype), x)

@@ -242,6 +242,12 @@ ROWS = [
         lambda: [dense("first", 6), rt.layers.StochasticCategorical(3, "rebar", seed=1), dense("last")],
     ),
     Row(
+        "layers.StochasticSubset",
+        "layer",
+        units,
+        lambda: [dense("first", 6), rt.layers.StochasticSubset(2, "rloo", seed=1), dense("last")],
+    ),
+    Row(
         "layers.InputDependentBaseline",
         "layer",
         lambda model: model.layers[3],

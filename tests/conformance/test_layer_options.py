@@ -63,7 +63,7 @@ def exact_gates(model, x, y):
 
 SERVING_SHARED = [
     name
-    for name in rt.estimators.serving("bernoulli")
+    for name in rt.estimators.names("bernoulli")
     if rt.estimators.get(name).unbiased and rt.estimators.get(name).serves_coupled
 ]
 

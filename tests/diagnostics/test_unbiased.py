@@ -18,6 +18,7 @@ import tensorflow as tf
 from helpers.marks import slow_but
 from helpers.networks import (
     BIASED,
+    INDEPENDENT,
     NETWORKS,
     UNBIASED,
     belief_network,
@@ -30,24 +31,35 @@ from helpers.networks import (
 
 import rebar_tf as rt
 from rebar_tf import distributions
+from rebar_tf.distributions import subset as subset_module
 from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators import Estimate, Rebar
+from rebar_tf.estimators import arms as arms_module
+from rebar_tf.estimators import decisions as decisions_module
+from rebar_tf.estimators import multi_sample_rebar as multi_sample_rebar_module
+from rebar_tf.estimators import ovis as ovis_module
 from rebar_tf.estimators import rebar as rebar_module
 from rebar_tf.estimators import relax as relax_module
 from rebar_tf.estimators import rloo as rloo_module
 from rebar_tf.estimators import rodeo as rodeo_module
+from rebar_tf.estimators import unordered_set as unordered_set_module
+from rebar_tf.estimators.joint_states import JointStates
 from rebar_tf.sampling import RelaxedSampler, Site
 
+QUICK = [
+    *(("categorical", name) for name in ("rebar", "muprop", "rloo", "disarm", "unordered_set")),
+    *(("subset", name) for name in ("reinforce", "muprop")),
+]
 BY_LAYER = ("rebar", "relax", "muprop", "disarm", "double_cv")  # whose passes differ by layer
 
 
-def registry(names, quick=lambda name, family: True):
+def registry(names, quick=lambda name, family: True, families=NETWORKS):
     """Every name with every family that it serves, marked slow but for the quick ones."""
-    cases = [(name, family) for family in NETWORKS for name in serving(names, family)]
+    cases = [(name, family) for family in families for name in serving(names, family)]
     return pytest.mark.parametrize(("name", "family"), slow_but(quick, cases))
 
 
-@registry(UNBIASED, quick=lambda name, family: family == "bernoulli" or name in ("rebar", "muprop", "rloo"))
+@registry(UNBIASED, quick=lambda name, family: family == "bernoulli" or (family, name) in QUICK)
 def test_unbiased_in_every_variable(name, family):
     report = check(*NETWORKS[family](name, 2), jit_compile=family == "bernoulli" and name in BY_LAYER)
     require_unbiased(report, detectable=0.3)
@@ -75,7 +87,7 @@ def test_unbiased_where_the_loss_sees_the_last_layer_only(name):
     require_unbiased(check(*chain_network(name), jit_compile=False), detectable=0.5)
 
 
-@registry(UNBIASED)
+@registry(UNBIASED, families=INDEPENDENT)
 def test_unbiased_expectation(name, family):
     """Eagerly; each row is an estimate."""
     estimator, rows = rt.estimators.get(name), 50_000
@@ -175,7 +187,7 @@ BREAKS = [
 ]
 
 
-@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("family", INDEPENDENT)
 def test_the_twin_without_a_break_passes(family):
     require_unbiased(check(*NETWORKS[family](Twin(), 2), jit_compile=False), detectable=0.3)
 
@@ -224,16 +236,32 @@ def with_relaxed_z(self, objective, trace, group):
     return f_relaxed, relaxed.outputs, relaxed.gradients(f_relaxed)
 
 
+def forgetful_noise(decisions, step):
+    """All decisions anew, in place of those behind the sample."""
+    noise = decisions.uniform(step, 8)
+    return noise, decisions.made(noise)
+
+
+def independent_draws(subset):
+    return subset.size * tf.nn.softmax(subset.logits)
+
+
+def drawn_evenly(log_weights, u):
+    """Of the places of positive weight."""
+    return INVERSE_CDF(tf.where(log_weights > -1e29, 0.0, log_weights), u)
+
+
+INVERSE_CDF = subset_module.inverse_cdf
 LEARNED_OBJECTIVE = relax_module.learned_objective
 NO_CORRECTION = (distributions.Bernoulli, "mean_vjp", lambda self, cotangent: tf.zeros_like(self.logits))
 TWINS = [
-    twin("arm", "twice the weight", weight=lambda self, site, other: 2.0 * (site.noise - 0.5)),
-    twin("arm", "sample as weight", weight=lambda self, site, other: site.sample - 0.5),
-    twin("disarm", "no sigmoid", weight=lambda self, site, other: 0.5 * (site.sample - other)),
+    twin("arm", "twice the weight", weight=lambda self, decisions, other: 2.0 * (decisions.noise - 0.5)),
+    twin("arm", "sample as weight", weight=lambda self, decisions, other: decisions.drawn - 0.5),
+    twin("disarm", "no sigmoid", weight=lambda self, decisions, other: 0.5 * (decisions.drawn - other)),
     twin(
         "disarm",
         "logits for their size",
-        weight=lambda self, site, other: 0.5 * (site.sample - other) * tf.sigmoid(site.logits),
+        weight=lambda self, decisions, other: 0.5 * (decisions.drawn - other) * tf.sigmoid(decisions.logits),
     ),
     twin(
         "rloo",
@@ -259,28 +287,67 @@ TWINS = [
         "probability of the drawn value",
         (
             rodeo_module,
-            "expected_flip",
-            lambda site: (1.0 - 2.0 * site.sample) * tf.sigmoid((2.0 * site.sample - 1.0) * site.logits),
+            "probability_of_flip",
+            lambda site: tf.sigmoid((2.0 * site.sample - 1.0) * site.logits),
         ),
     ),
     twin(
         "rodeo",
-        "score as before the flip",
+        "no value before the flip",
         (
             rodeo_module,
-            "stein_of_score",
-            lambda site, flip, value, slope: per_unit(tf.reduce_sum(flip * slope, 1), flip) * site.score / 3.0,
+            "stein",
+            lambda site, value, flipped: tf.reduce_mean(rodeo_module.probability_of_flip(site) * flipped, axis=1),
         ),
+    ),
+    twin(
+        "arms",
+        "no correlation",
+        (arms_module, "one_over_one_less_correlation", lambda logits, num_samples: tf.ones_like(logits)),
+    ),
+    twin(
+        "local_expectation",
+        "no probability",
+        (distributions.Bernoulli, "log_prob_of_units", lambda self, b: tf.zeros_like(b)),
+    ),
+    twin("rao_blackwell", "whole weight of the rest", (JointStates, "log_p_without", lambda self, places: 0.0)),
+    twin(
+        "unordered_set",
+        "no leave-one-out ratio",
+        (unordered_set_module, "log_probability", lambda those, log_p, log_rest: tf.zeros_like(log_rest)),
+    ),
+    twin(
+        "multi_sample_rebar",
+        "own sample in the baseline",
+        (multi_sample_rebar_module, "mean_of_others", lambda f: tf.zeros_like(f) + tf.reduce_mean(f, 0)),
+    ),
+    twin("ovis", "own sample in the baseline", (ovis_module, "log_one_less_share", lambda weights: 0.0 * weights)),
+    twin(
+        "wake_sleep",
+        "half the signal",
+        scored=lambda self, traces, signals: rt.estimators.WakeSleep.scored(self, traces, 0.5 * signals),
     ),
 ]
 
 
-LAX_TWIN = twin("lax", "no derivative of the network", (relax_module, "learned_objective", without_derivative))
+CATEGORICAL_TWINS = [
+    twin("lax", "no derivative of the network", (relax_module, "learned_objective", without_derivative)),
+    twin("disarm", "no sigmoid on the tree", weight=lambda self, decisions, other: 0.5 * (decisions.drawn - other)),
+    twin(
+        "disarm",
+        "noise that forgets the sample",
+        (decisions_module.Decisions, "_noise_given_sample", lambda self, step: forgetful_noise(self, step)),
+    ),
+]
+SUBSET_TWINS = [
+    (twin("reinforce", "mean of independent draws", (distributions.Subset, "mean", independent_draws)), "subset"),
+    (twin("rloo", "units drawn evenly", (subset_module, "inverse_cdf", drawn_evenly)), "subset"),
+]
 
 
 @pytest.mark.parametrize(
     ("broken", "family"),
-    [*((cls, "bernoulli") for cls in TWINS), (LAX_TWIN, "categorical")],
+    [*((cls, "bernoulli") for cls in TWINS), *((cls, "categorical") for cls in CATEGORICAL_TWINS), *SUBSET_TWINS],
     ids=lambda part: getattr(part, "__name__", part),
 )
 def test_broken_twins_of_the_others_are_rejected(broken, family):

@@ -28,10 +28,10 @@ def test_the_guide_has_a_measurement_of_every_estimator_and_option(guide):
 
 
 def test_the_registrys_table_has_what_the_classes_say():
-    (line,) = (line for line in tables.registry_table().splitlines() if line.startswith("| `disarm` "))
+    (line,) = (line for line in tables.registry_table().splitlines() if line.startswith("| `rodeo` "))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[:5] == ["`disarm`", "yes", "1 + n", "no", "bernoulli"]
-    assert cells[5].startswith("Dong, Mnih & Tucker 2020")
+    assert cells[:5] == ["`rodeo`", "yes", "K", "yes", "bernoulli"]
+    assert cells[5].startswith("Shi et al. 2022")
 
 
 def test_a_reference_over_several_lines_is_one_and_none_is_a_dash():

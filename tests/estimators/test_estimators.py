@@ -46,9 +46,9 @@ def estimate(estimator, fn=f_tf, seed=11):
     return value.numpy(), tape.gradient(value, logits).numpy()
 
 
-def sample_of(seed=11):
+def sample_of(seed=11, stream=0):
     """The noise that `estimate` drew, and z and b, in float64."""
-    u = np.asarray(uniform(LOGITS.shape, seed, 0, 0, 0), np.float64)
+    u = noise_of(stream, seed)
     z = LOGITS + np.log(u) - np.log1p(-u)
     return u, z, (z > 0).astype(float)
 
@@ -70,12 +70,12 @@ def numerical_derivative(function, at, epsilon=1e-6):
     return (function(at + epsilon) - function(at - epsilon)) / (2 * epsilon)
 
 
-def rebar_formula(temperature, relaxation, eta, seed=11, c=f_numpy, dc=df_numpy):
+def rebar_formula(temperature, relaxation, eta, seed=11, c=f_numpy, dc=df_numpy, stream=0):
     """Eq. 4 term by term, with the coupled noise of appendix G.2 and numerical derivatives of the samples.
 
     c stands for the relaxed objective, and dc for its derivative.
     """
-    u, z, b = sample_of(seed)
+    u, z, b = sample_of(seed, stream)
     theta = scipy.special.expit(LOGITS)
     u_prime = 1 - theta
     v = np.where(b == 1, (u - u_prime) / (1 - u_prime), 1 - u / u_prime)
@@ -190,16 +190,68 @@ def test_vimco_is_its_formula():
 
 
 def test_double_cv_is_its_formula():
-    _, gradient = estimate(rt.estimators.DoubleCv(num_samples=3))
+    estimator, alpha = rt.estimators.DoubleCv(num_samples=3), 0.7
+    estimator.build_control(SPEC)
+    estimator.alpha.assign([alpha])
+    _, gradient = estimate(estimator)
     b, theta = hard_samples(STREAMS), scipy.special.expit(LOGITS)
     f, slopes = f_numpy(b), df_numpy(b)
+
+    def of_others(k):
+        return np.delete(slopes, k, axis=0).mean(axis=0)
+
+    def less_linear(k):
+        return f[k] - alpha * np.sum(of_others(k) * (b[k] - theta), axis=-1)
+
     expected = 0.0
     for k in range(3):
-        rest = [j for j in range(3) if j != k]
-        slope = slopes[rest].mean(axis=0)
-        baseline = np.mean([f[j] - np.sum(slopes[j] * (b[j] - theta), axis=-1) for j in rest], axis=0)
-        signal = f[k] - np.sum(slope * (b[k] - theta), axis=-1) - baseline
-        expected = expected + (signal[:, None] * (b[k] - theta) + slope * theta * (1 - theta)) / 3
+        slope = of_others(k)
+        baseline = np.mean([less_linear(j) for j in range(3) if j != k], axis=0)
+        signal = less_linear(k) - baseline
+        expected = expected + (signal[:, None] * (b[k] - theta) + alpha * slope * theta * (1 - theta)) / 3
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_multi_sample_rebar_is_rebar_less_the_mean_of_the_others(eta):
+    estimator = rt.estimators.MultiSampleRebar(num_samples=3)
+    estimator.build_control(SPEC)
+    estimator.scale.raw_eta.assign([scipy.special.logit(eta / 2) if eta else -100.0])
+    value, gradient = estimate(estimator)
+    b = hard_samples(STREAMS)
+    np.testing.assert_allclose(value, f_numpy(b).mean(axis=0), rtol=1e-5)
+    relaxed = [relax(sample_of(stream=stream)[1], LOGITS, 0.5, "eq7") for stream in STREAMS]
+    signals = np.stack([f_numpy(b[k]) - eta * f_numpy(relaxed[k]) for k in range(3)])
+    expected = 0.0
+    for k, stream in enumerate(STREAMS):
+        baseline = np.delete(signals, k, axis=0).mean(axis=0)[:, np.newaxis]
+        single = rebar_formula(0.5, "eq7", eta, stream=stream)
+        expected = expected + (single - baseline * (b[k] - scipy.special.expit(LOGITS))) / 3
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3])
+def test_ovis_is_its_formula(gamma):
+    value, gradient = estimate(rt.estimators.Ovis(num_samples=3, gamma=gamma))
+    b = hard_samples(STREAMS)
+    weights = np.exp(-f_numpy(b))
+    np.testing.assert_allclose(value, -np.log(weights.mean(axis=0)), rtol=1e-5)
+    shares = weights / weights.sum(axis=0)
+    expected = 0.0
+    for k in range(3):
+        others = np.log(np.delete(weights, k, axis=0).mean(axis=0))
+        signal = np.log(weights.mean(axis=0)) - others + gamma * shares[k] - (1 - gamma) * np.log(2 / 3)
+        expected = expected - signal[:, None] * (b[k] - scipy.special.expit(LOGITS))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_wake_sleep_is_its_formula():
+    value, gradient = estimate(rt.estimators.WakeSleep(num_samples=3))
+    b = hard_samples(STREAMS)
+    weights = np.exp(-f_numpy(b))
+    np.testing.assert_allclose(value, -np.log(weights.mean(axis=0)), rtol=1e-5)
+    shares = (weights / weights.sum(axis=0))[..., np.newaxis]
+    expected = -np.sum(shares * (b - scipy.special.expit(LOGITS)), axis=0)
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
@@ -278,9 +330,12 @@ def expected_value(name, seed):
     f = f_numpy(hard_samples(STREAMS[:2], seed))
     if name == "exact":
         return exact_value()
-    if name == "vimco":
+    if name in BOUNDS:
         return -np.log(np.mean(np.exp(-f), axis=0))
-    return f.mean(axis=0) if name in ("rloo", "double_cv", "rodeo") else f[0]
+    return f.mean(axis=0) if name in ("rloo", "double_cv", "rodeo", "multi_sample_rebar") else f[0]
+
+
+BOUNDS = ("ovis", "vimco", "wake_sleep")
 
 
 @pytest.mark.parametrize("name", rt.estimators.names())
@@ -297,7 +352,7 @@ def test_variables_inside_the_function_get_the_direct_gradient(name):
         value = tf.reduce_sum(rt.expectation(lambda b: scale * f_tf(b), tf.constant(LOGITS, tf.float32), name, seed=3))
     if name == "concrete":
         expected = f_numpy(relax(sample_of(3)[1], LOGITS, 0.1, "concrete"))
-    elif name == "vimco":
+    elif name in BOUNDS:
         f = f_numpy(hard_samples(STREAMS[:2], 3))
         expected = np.sum(scipy.special.softmax(-f, axis=0) * f, axis=0)
     else:
@@ -509,20 +564,33 @@ def test_rodeo_is_its_formula():
     estimator.build_control(SPEC)
     estimator.alpha.assign([alpha])
     estimator.beta.assign([beta])
+    (network,) = estimator.networks
+    network.of_value.bias.assign(np.random.default_rng(0).normal(size=100))
+    network.out.bias.assign([0.3, -0.2])
+    of_value, hidden_bias, of_change, out, out_bias = (
+        np.asarray(weights, np.float64)
+        for layer in (network.of_value, network.of_change, network.out)
+        for weights in layer.weights
+    )
     b, theta = hard_samples(STREAMS), scipy.special.expit(LOGITS)
     f, slopes = f_numpy(b), df_numpy(b)
 
-    def expansion(j, at):
-        return (f[j] + np.sum(slopes[j] * (at - b[j]), axis=1))[:, np.newaxis]
+    def learned(j, at):
+        change = np.sum(slopes[j] * (at - b[j]), axis=1)
+        hidden = f[j][:, np.newaxis] * of_value + change[:, np.newaxis] * of_change + hidden_bias
+        return np.where(hidden > 0, hidden, 0.3 * hidden) @ out + out_bias
+
+    def of_others(k, at, output):
+        return np.mean([learned(j, at)[:, [output]] for j in range(3) if j != k], axis=0)
 
     expected = 0.0
     for k in range(3):
         rest = [j for j in range(3) if j != k]
-        operators = [barker(lambda at, j=j: expansion(j, at), b[j], theta)[:, 0] for j in rest]
+        operators = [barker(lambda at, j=j: of_others(j, at, 0), b[j], theta)[:, 0] for j in rest]
         signal = f[k] - np.mean([f[j] + alpha * a for j, a in zip(rest, operators, strict=True)], axis=0)
 
-        def scored(at, rest=rest):
-            return np.mean([expansion(j, at) for j in rest], axis=0) * (at - theta)
+        def scored(at, k=k):
+            return of_others(k, at, 1) * (at - theta)
 
         expected = expected + (signal[:, np.newaxis] * (b[k] - theta) + beta * barker(scored, b[k], theta)) / 3
     np.testing.assert_allclose(estimate(estimator)[1], expected, rtol=1e-3, atol=1e-5)

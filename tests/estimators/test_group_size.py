@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers.marks import slow_but
-from helpers.networks import NETWORKS, belief_network, check, require_unbiased
+from helpers.networks import INDEPENDENT, belief_network, check, require_unbiased
 
 import rebar_tf as rt
 from rebar_tf.estimators import QFunction, Rebar
@@ -41,10 +41,10 @@ def is_encoder(path):
     return path.startswith("encoder")
 
 
-@pytest.mark.parametrize("family", slow_but(["bernoulli"], NETWORKS))
+@pytest.mark.parametrize("family", slow_but(["bernoulli"], INDEPENDENT))
 @pytest.mark.parametrize("rule", ["coupled", "hybrid", "q_function"])  # n_pass is the registry's
 def test_every_rule_is_unbiased(rule, family):
-    network = NETWORKS[family](RULES[rule](temperature_per_layer=True), 3)
+    network = INDEPENDENT[family](RULES[rule](temperature_per_layer=True), 3)
     require_unbiased(check(*network, jit_compile=False), detectable=0.3)
 
 
@@ -54,10 +54,10 @@ def test_every_rule_is_unbiased_under_xla(rule):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("family", INDEPENDENT)
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_is_unbiased_at_ten_times_the_samples(rule, family):
-    network = NETWORKS[family](RULES[rule](temperature_per_layer=True), 3)
+    network = INDEPENDENT[family](RULES[rule](temperature_per_layer=True), 3)
     require_unbiased(check(*network, num_estimates=2500), detectable=0.1)
 
 
@@ -74,13 +74,13 @@ def test_evaluations_of_the_objective(rule, evaluations):
     assert len(calls) == evaluations
 
 
-@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("family", INDEPENDENT)
 @pytest.mark.parametrize(("group_size", "same"), [(1, "n_pass"), (3, "coupled"), (5, "coupled")])
 def test_hybrid_joins_the_other_two(family, group_size, same):
     """The same noise, the same estimate."""
 
     def estimate(estimator):
-        model, x, y = NETWORKS[family](estimator, 3)
+        model, x, y = INDEPENDENT[family](estimator, 3)
         return model_gradients(model, x, y)
 
     hybrid = estimate(Rebar(group_size=group_size))
@@ -90,13 +90,13 @@ def test_hybrid_joins_the_other_two(family, group_size, same):
     assert any(np.abs(g - other).max() > 1e-3 for g, other in zip(hybrid, different, strict=True))
 
 
-@pytest.mark.parametrize("family", NETWORKS)
+@pytest.mark.parametrize("family", INDEPENDENT)
 @pytest.mark.parametrize("rule", RULES)
 def test_one_temperature_a_layer(rule, family):
     """Equal ones give the estimate of the shared one; its derivative is the sum of theirs; each matters."""
     found, estimates = {}, {}
     for per_layer in (False, True):
-        model, x, y = NETWORKS[family](RULES[rule](temperature_per_layer=per_layer), 2)
+        model, x, y = INDEPENDENT[family](RULES[rule](temperature_per_layer=per_layer), 2)
         model.estimator.temperature.log_temperature.assign(
             tf.fill(model.estimator.temperature.log_temperature.shape, -0.3)
         )

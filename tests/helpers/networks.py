@@ -1,5 +1,6 @@
 """Networks small enough to enumerate, with random weights and control variables, for the proof of unbiasedness."""
 
+import math
 import zlib
 
 import keras
@@ -9,6 +10,7 @@ import rebar_tf as rt
 
 UNBIASED = [name for name in rt.estimators.names() if rt.estimators.get(name).unbiased]
 BIASED = [name for name in rt.estimators.names() if not rt.estimators.get(name).unbiased]
+SUBSET_LAYERS = [((5,), 2), ((2, 3), 1), ((4,), 3)]  # groups and units, and the size of a subset
 CATEGORICAL_LAYERS = [(2, 3), (1, 4), (2, 2)]  # variables and classes
 
 
@@ -54,6 +56,19 @@ def categorical_network(estimator, num_layers, seed=0):
     return functional(inputs, keras.layers.Dense(2)(seen), seed)
 
 
+def subset_network(estimator, num_layers, seed=0):
+    """Subsets of several sizes, in one group of units or in two; the loss sees all of them."""
+    inputs = keras.Input((3,))
+    samples, h = [], inputs
+    for i, (shape, size) in enumerate(SUBSET_LAYERS[:num_layers]):
+        logits = keras.layers.Reshape(shape)(keras.layers.Dense(math.prod(shape))(h))
+        subset = rt.layers.StochasticSubset(size, estimator, seed=seed + i)(logits)
+        samples.append(keras.layers.Flatten()(subset))
+        h = samples[-1]
+    seen = samples[0] if num_layers == 1 else keras.layers.Concatenate()(samples)
+    return functional(inputs, keras.layers.Dense(2)(seen), seed)
+
+
 def chain_network(estimator, seed=0):
     """Two binary layers of other values and widths, a nonlinear segment between them; the loss sees the second only."""
     inputs = keras.Input((3,))
@@ -72,12 +87,13 @@ def functional(inputs, outputs, seed):
     return model, x.astype(np.float32), y.astype(np.float32)
 
 
-NETWORKS = {"bernoulli": belief_network, "categorical": categorical_network}
+INDEPENDENT = {"bernoulli": belief_network, "categorical": categorical_network}  # units that a relaxation serves
+NETWORKS = {**INDEPENDENT, "subset": subset_network}
 
 
 def check(model, x, y, num_estimates=250, **kwargs):
     """128,000 samples of each example; a few of an estimate that has no variance."""
-    if model.estimator.enumerates:
+    if isinstance(model.estimator, rt.estimators.Exact):
         return rt.diagnostics.check_unbiased(model, x, y, num_estimates=5, **kwargs)
     return rt.diagnostics.check_unbiased(model, x, y, num_estimates, repeats=512, **kwargs)
 

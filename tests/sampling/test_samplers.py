@@ -10,7 +10,7 @@ import rebar_tf as rt
 from rebar_tf import sampling
 from rebar_tf.distributions import Bernoulli, Categorical
 from rebar_tf.sampling import (
-    AntitheticSampler,
+    CounterfactualSampler,
     ForcedSampler,
     HardSampler,
     MeanSampler,
@@ -176,12 +176,12 @@ def test_an_objective_without_derivative_is_named():
 def test_a_replay_of_another_layer_or_distribution_is_refused_by_name(distribution, source, message):
     with HardSampler(0) as trace:
         two_layers()
-    for replay in (RelaxedSampler(trace, 0, relaxation()), AntitheticSampler(trace, 1)):
+    for replay in (RelaxedSampler(trace, 0, relaxation()), CounterfactualSampler(trace, 1, tf.zeros([1, 2]))):
         with pytest.raises(ValueError, match=message), replay:
             replay.sample(distribution, source)
 
 
-@pytest.mark.parametrize("name", rt.estimators.serving(local=True))
+@pytest.mark.parametrize("name", rt.estimators.names(local=True))
 def test_a_layer_with_a_local_estimator_keeps_its_noise_in_every_pass(name):
     """It has no place in the trace; behind a relaxed layer it is what its derivative is that of."""
     estimator = rt.estimators.get(name)
@@ -206,7 +206,10 @@ def test_a_layer_with_a_local_estimator_keeps_its_noise_in_every_pass(name):
     relaxed = run(RelaxedSampler(hard, 0, relaxation()))
     np.testing.assert_array_equal(relaxed[0], expected[0])
     np.testing.assert_array_equal(relaxed[2], estimator.smooth(Bernoulli(logits), noise[2]))
-    for sampler in (AntitheticSampler(hard, 0), ForcedSampler(lambda i, logits: 0.0 * logits, step=3)):
+    for sampler in (
+        CounterfactualSampler(hard, 0, tf.zeros([1, 2])),
+        ForcedSampler(lambda i, logits: 0.0 * logits, step=3),
+    ):
         np.testing.assert_array_equal(run(sampler)[2], expected[2])
     drawn = run(HardSampler(3, training=False))
     np.testing.assert_array_equal(drawn, [Bernoulli(logits).sample(u) for u in noise])
@@ -232,17 +235,19 @@ def test_mean_pass_outputs_the_means():
     np.testing.assert_allclose(second, tf.sigmoid(3.0 * first - 1.0), rtol=1e-6)
 
 
-def test_antithetic_pass_turns_the_noise_of_one_layer():
+def test_a_counterfactual_pass_has_another_sample_of_one_layer():
     with HardSampler(0) as trace:
         hard, _ = two_layers()
-    with AntitheticSampler(trace, 0):
+    other = 1.0 - hard
+    with CounterfactualSampler(trace, 0, other):
         first, second = two_layers()
-    sites = trace.sites
-    np.testing.assert_array_equal(first, Bernoulli.threshold(-sites[0].z + 2 * sites[0].logits))
-    later = Bernoulli(3.0 * first - 1.0).reparameterize(sites[1].noise)
+    np.testing.assert_array_equal(first, other)
+    later = Bernoulli(3.0 * first - 1.0).reparameterize(trace.sites[1].noise)
     np.testing.assert_array_equal(second, Bernoulli.threshold(later))
-    with AntitheticSampler(trace, 1):
-        np.testing.assert_array_equal(two_layers()[0], hard)
+    with CounterfactualSampler(trace, 1, other):
+        first, second = two_layers()
+    np.testing.assert_array_equal(first, hard)
+    np.testing.assert_array_equal(second, other)
 
 
 def test_forced_sampler_adds_up_the_log_probability():

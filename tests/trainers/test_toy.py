@@ -159,7 +159,7 @@ def test_the_baseline_can_be_left_out():
 
 def test_by_default_all_estimators_of_this_objective_run():
     settings = comparison.completed(toy.parse(["toy.py", "--target=0.49"]))
-    assert set(settings["estimators"]) == set(rt.estimators.names()) - {"vimco"}
+    assert set(settings["estimators"]) == set(rt.estimators.names()) - {"ovis", "vimco", "wake_sleep"}
     assert settings["workdir"] == os.path.join("runs", "toy-0.49")
     chosen = toy.parse(["toy.py", "--estimators=vimco,rebar,vimco"])
     assert comparison.completed(chosen)["estimators"] == ["vimco", "rebar"]
@@ -170,8 +170,8 @@ BAD_FLAGS = [
     ("--target=1.01", "--target=1.01: expected a number from 0 to 1"),
     ("--target=nan", "--target=nan: expected a number from 0 to 1"),
     ("--target=half", "--target=half: expected a number from 0 to 1"),
-    ("--estimators=rebar,rebarr", "--estimators=rebar,rebarr: 'rebarr' is none; expected arm, concrete,"),
-    ("--estimators=", "--estimators=: expected one or more of arm, concrete,"),
+    ("--estimators=rebar,rebarr", "--estimators=rebar,rebarr: 'rebarr' is none; expected arm, arms, concrete,"),
+    ("--estimators=", "--estimators=: expected one or more of arm, arms, concrete,"),
     ("--num_steps=0", "--num_steps=0: expected an integer from 1 to"),
     ("--num_steps=-5", "--num_steps=-5: expected an integer from 1 to"),
     ("--num_steps=1.5", "--num_steps=1.5: expected an integer from 1 to"),

@@ -26,7 +26,7 @@ def accepted_names() -> dict[str, Sequence[str]]:
         "tasks": sorted(TASKS),
         "structured_generators": GENERATORS,
         "estimators": rt.estimators.names(),
-        "bernoulli_estimators": rt.estimators.serving("bernoulli"),
+        "bernoulli_estimators": rt.estimators.names("bernoulli"),
         "binarizations": BINARIZATIONS,
     }
 

@@ -14,16 +14,22 @@ from trainers.common.experiment import Experiment
 
 _SPELLED = {  # as in the papers that they are from
     "arm": "ARM",
+    "arms": "ARMS",
     "concrete": "Concrete",
+    "decoupled_straight_through": "Decoupled straight-through",
     "disarm": "DisARM",
     "double_cv": "Double CV",
     "exact": "Exact",
     "gumbel_rao": "Gumbel-Rao",
     "gumbel_straight_through": "Gumbel straight-through",
     "lax": "LAX",
+    "local_expectation": "Local expectation",
+    "multi_sample_rebar": "Multi-sample REBAR",
     "muprop": "MuProp",
     "nvil": "NVIL",
+    "ovis": "OVIS",
     "q_function": "Q-function",
+    "rao_blackwell": "Rao-Blackwell",
     "rebar": "REBAR",
     "reinforce": "REINFORCE",
     "reinmax": "ReinMax",
@@ -32,7 +38,9 @@ _SPELLED = {  # as in the papers that they are from
     "rodeo": "RODEO",
     "simple_muprop": "SimpleMuProp",
     "straight_through": "Straight-through",
+    "unordered_set": "Unordered set",
     "vimco": "VIMCO",
+    "wake_sleep": "Wake-sleep",
 }
 
 

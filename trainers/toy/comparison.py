@@ -38,7 +38,7 @@ def completed(given: dict[str, Any]) -> dict[str, Any]:
 
 def _estimators(given: Sequence[str] | None) -> list[str]:
     """The estimators to run, each once."""
-    names = estimators.serving("bernoulli")
+    names = estimators.names("bernoulli")
     if given is None:
         return [name for name in names if estimates_the_expectation(name)]
     for name in given:
