@@ -40,7 +40,7 @@ class StochasticModel(StochasticTraining, keras.Model):
         super().__init__(*args, **kwargs)
         self.coupled_batch = coupled_batch
         if not all(layer.built for layer in self.stochastic_layers):  # within one whose output's shape is known
-            self(one_of_zeros(self.inputs))
+            self(one_of_zeros(self.input))
         shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs)]
         known = all(None not in shape for shape in shapes)
         self.build_estimator(sum(map(math.prod, shapes)) if known else None)
