@@ -8,21 +8,24 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from rebar_tf import estimators
 from rebar_tf.diagnostics.advice import Advice, Measured
 from rebar_tf.diagnostics.parts import map_parts
-from rebar_tf.diagnostics.twin import with_estimator
+from rebar_tf.diagnostics.twin import trained, with_estimator
 from rebar_tf.optimizers import Adam
+from rebar_tf.sampling import uniform
 from rebar_tf.training import StochasticTraining
 from rebar_tf.training.objective import pass_scope
-from rebar_tf.validation import is_positive
+from rebar_tf.validation import check_integer, is_positive
 
 _CHUNKS = 10  # by whose spread standard errors are known
 _TRIAL = 5  # estimates by which the time of one is guessed
 _LEAST, _MOST = 5, 5000  # estimates of a chunk
+_EXAMPLES = 7  # the key of their choice
 _APART = 2**24  # steps between two estimators, so that no two draw the same noise
 _RATE = 3e-3  # at which temperature, scales and baseline are adapted
 
@@ -33,35 +36,43 @@ def compare(
     y: Any = None,
     names: Sequence[str] | None = None,
     seconds: float = 60.0,
+    batch_size: int | None = None,
+    steps: int = 0,
     progress: Callable[[Measured], Any] | None = None,
 ) -> Advice:
-    """Measures estimators on a model as it is now, and says which one to take.
+    """Measures estimators on a model, and says which one to take.
 
-    Of each the variance of the gradient of one batch, the time of an estimate under XLA, and their product: at equal
-    time, the noise that is left in a mean of estimates. Temperature, scales and baseline are adapted first, at frozen
-    weights. Other random layers, such as dropout, draw the same throughout. The model itself is left as it is.
+    Of each the variance of the gradient, the time of an estimate under XLA, and their product: at equal time, the noise
+    that is left in a mean of estimates. With a `batch_size` the noise is that of training, of the samples and of the
+    choice of examples: what an estimator saves of the former counts as far as the latter leaves it to be seen.
+    Temperature, scales and baseline are adapted first, at frozen weights. Other random layers, such as dropout, draw
+    the same throughout. The model itself is left as it is.
 
-    It holds for the weights as they are. Where they move far, and under an optimizer that divides by the size of the
-    gradient, the one that trains best in equal time may be another: docs/estimators.md has four models.
+    It holds for the weights that are measured: initial ones say little of the rest of a training, `steps` goes on from
+    them. docs/estimators.md has how far the advice holds on four models.
 
     The mean of a biased estimator is compared with the pooled mean of the unbiased ones, whose noise says how small a
     bias can be seen.
 
     Args:
         model: built and compiled, of whose class Keras can make another from its configuration.
-        x: a batch of inputs.
+        x: inputs: a batch, or the examples that batches are drawn from.
         y: targets.
         names: of the estimators; None for all that are registered.
         seconds: for the measurements, all together, half of them for adapting. Each estimator is compiled besides,
             which takes some seconds, and makes a hundred estimates at least.
+        batch_size: examples of an estimate, drawn anew for each; None takes all in each.
+        steps: of training before the measurement, of a copy, by the estimator and the optimizer of the model, in
+            batches of the same size.
         progress: called with each estimator when it is measured, its bias not known yet.
 
     Returns:
         An `Advice`: print it, `plot` it, or take its `rows`.
 
     Raises:
-        ValueError: for `seconds` that are not positive, a name that is not registered, a model that is not compiled or
-            of which Keras cannot make another, and data that it cannot be called with.
+        ValueError: for `seconds` or a `batch_size` that are not positive, negative `steps`, a name that is not
+            registered, a model that is not compiled or of which Keras cannot make another, and data that it cannot be
+            called with.
 
     Example:
     >>> import keras, numpy as np, rebar_tf as rt
@@ -79,17 +90,13 @@ def compare(
     names = estimators.names() if names is None else list(names)
     for name in names:
         estimators.get(name)  # an unknown one is refused before the first is compiled
-    batch = [map_parts(tf.identity, data) for data in (x, y)]
-    own = with_estimator(model, model.estimator.estimator_name)
-    with pass_scope(own):  # raises what is wrong with the model or the data, and not with an estimator
-        own.estimate_gradients(*batch)
-    found: list[tuple[Measured, Means | None]] = []
-    for i, name in enumerate(names):
-        found.append(_measured(model, batch, name, seconds / len(names), i * _APART))
+    adviser = Adviser(model, x, y, batch_size, steps)
+    found: list[Finding] = []
+    for name in names:
+        found.append(adviser.measure(name, seconds / len(names)))
         if progress is not None:
-            progress(found[-1][0])
-    unbiased = [means for measured, means in found if measured.unbiased and means is not None]
-    return Advice([_with_bias(measured, means, unbiased) for measured, means in found])
+            progress(found[-1].measured)
+    return conclude(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,46 +107,90 @@ class Means:
     variance: np.ndarray
 
 
-def _measured(
-    model: StochasticTraining, batch: list[Any], name: str, seconds: float, first_step: int
-) -> tuple[Measured, Means | None]:
-    """One estimator, without its bias, and its mean; none if it does not serve the model."""
-    estimator = estimators.get(name)
-    unbiased = estimator.unbiased
-    if estimator.objective != "expectation":
-        return Measured(name, unbiased, reason=f"it minimises another objective, a {estimator.objective}"), None
-    try:
-        twin = with_estimator(model, name)
-        twin.estimator.step.assign(first_step)
-        run = estimates(twin, batch)
-        run(1, 0.0)  # compiles
-    except (ValueError, NotImplementedError, tf.errors.OpError) as error:  # the last from XLA
-        return Measured(name, unbiased, reason=" ".join(str(error).split())), None
-    each = _seconds(lambda: run(_TRIAL, _RATE))[0] / _TRIAL
-    count = int(np.clip(seconds / 2 / _CHUNKS / each, _LEAST, _MOST))
-    run(_CHUNKS * count, _RATE)
-    chunks = [_seconds(lambda: run(count, 0.0)) for _ in range(_CHUNKS)]
-    sizes = [variable.value.shape.num_elements() for variable in twin.model_variables]
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What was measured of one estimator.
+
+    Attributes:
+        measured: without its bias, which takes the others.
+        means: None if the estimator does not serve the model.
+    """
+
+    measured: Measured
+    means: Means | None = None
+
+
+class Adviser:
+    """Measures one estimator after the other on a model, with the arguments and errors of `compare`."""
+
+    def __init__(self, model: StochasticTraining, x: Any, y: Any, batch_size: int | None, steps: int):
+        if batch_size is not None:
+            check_integer("batch_size", batch_size, least=1)
+        check_integer("steps", steps, least=0)
+        self._data, self._batch_size = [map_parts(tf.identity, part) for part in (x, y)], batch_size
+        own = with_estimator(model, model.estimator.estimator_name)
+        with pass_scope(own):  # raises what is wrong with the model or the data, and not with an estimator
+            own.estimate_gradients(*drawn(self._data, batch_size, tf.constant(0)))
+        self._model = trained(model, x, y, batch_size, steps) if steps else model
+
+    def measure(self, name: str, seconds: float) -> Finding:
+        """One estimator, in so many seconds."""
+        estimator = estimators.get(name)
+        nothing = Measured(name, estimator.unbiased)
+        if estimator.objective != "expectation":
+            return _left_out(nothing, f"it minimises another objective, a {estimator.objective}")
+        try:
+            twin = with_estimator(self._model, name)
+            twin.estimator.step.assign(_APART * estimators.names().index(name))
+            run = estimates(twin, self._data, self._batch_size)
+            run(1, 0.0)  # compiles
+        except (ValueError, NotImplementedError, tf.errors.OpError) as error:  # the last from XLA
+            return _left_out(nothing, " ".join(str(error).split()))
+        each = _seconds(lambda: run(_TRIAL, _RATE))[0] / _TRIAL
+        count = int(np.clip(seconds / 2 / _CHUNKS / each, _LEAST, _MOST))
+        run(_CHUNKS * count, _RATE)
+        chunks = [_seconds(lambda: run(count, 0.0)) for _ in range(_CHUNKS)]
+        return _found(nothing, [variable.path for variable in twin.model_variables], chunks, count)
+
+
+Sums = tuple[list[np.ndarray], list[np.ndarray]]
+
+
+def _found(nothing: Measured, paths: list[str], chunks: list[tuple[float, Sums]], count: int) -> Finding:
+    """What the seconds and the sums of several runs of so many estimates say."""
     first, second = (np.stack([np.concatenate(sums[k]) for _, sums in chunks]) for k in range(2))
     means = first / count
     variances = np.maximum(second / count - means**2, 0.0) * count / (count - 1)
     if not (np.isfinite(means).all() and np.isfinite(variances).all()):
-        return Measured(name, unbiased, reason="its estimates are not finite"), None
+        return _left_out(nothing, "its estimates are not finite")
     total, micro = variances.mean(axis=1), 1e6 * np.array([taken / count for taken, _ in chunks])
+    sizes = [len(part) for part in chunks[0][1][0]]
     by_variable = np.split(variances, np.cumsum(sizes)[:-1], axis=1)
-    parts = {
-        variable.path: float(values.mean()) for variable, values in zip(twin.model_variables, by_variable, strict=True)
-    }
-    measured = Measured(
-        *(name, unbiased, None, float(total.mean()), _error(total)),
-        *(float(np.median(micro)), _error(micro), parts),
+    measured = dataclasses.replace(
+        nothing,
+        variance=float(total.mean()),
+        variance_error=_error(total),
+        microseconds=float(np.median(micro)),
+        microseconds_error=_error(micro),
+        parts={path: float(values.mean()) for path, values in zip(paths, by_variable, strict=True)},
     )
-    return measured, Means(means.mean(axis=0), variances.mean(axis=0) / (count * _CHUNKS))
+    return Finding(measured, Means(means.mean(axis=0), variances.mean(axis=0) / (count * _CHUNKS)))
 
 
-def estimates(
-    twin: StochasticTraining, batch: list[Any]
-) -> Callable[[int, float], tuple[list[np.ndarray], list[np.ndarray]]]:
+def _left_out(nothing: Measured, reason: str) -> Finding:
+    return Finding(dataclasses.replace(nothing, reason=reason))
+
+
+def drawn(data: list[Any], batch_size: int | None, step: tf.Tensor) -> list[Any]:
+    """The batch of a step: so many examples of the data, drawn with replacement; all of them for None."""
+    if batch_size is None:
+        return data
+    count = tf.shape(keras.tree.flatten(data)[0])[0]
+    places = tf.cast(uniform([batch_size], step, _EXAMPLES) * tf.cast(count, tf.float32), tf.int32)
+    return [map_parts(lambda part: tf.gather(part, places), each) for each in data]
+
+
+def estimates(twin: StochasticTraining, data: list[Any], batch_size: int | None) -> Callable[[int, float], Sums]:
     """What runs so many estimates at frozen weights, and moves the control variables by Adam at a rate.
 
     It returns the sums of the gradients of each weight, and of their squares, flat.
@@ -150,7 +201,7 @@ def estimates(
 
     def one(i: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with pass_scope(twin):
-            _, gradients = twin.estimate_gradients(*batch)
+            _, gradients = twin.estimate_gradients(*drawn(data, batch_size, twin.estimator.step.value))
         present = [g for g in gradients[len(variables) :] if g is not None]
         if present:
             optimizer.apply_gradients(zip(gradients[len(variables) :], control, strict=True))
@@ -166,12 +217,18 @@ def estimates(
         zeros = [tf.zeros(v.shape, tf.float64) for v in variables for _ in range(2)]
         return tf.while_loop(lambda i, *_: i < count, one, [tf.constant(0), *zeros])[1:]
 
-    def run(count: int, learning_rate: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def run(count: int, learning_rate: float) -> Sums:
         optimizer.learning_rate = learning_rate
         sums = [np.ravel(total) for total in program(tf.constant(count))]
         return sums[::2], sums[1::2]
 
     return run
+
+
+def conclude(found: list[Finding]) -> Advice:
+    """The advice of what was measured, with the bias of those that have one."""
+    unbiased = [each.means for each in found if each.measured.unbiased and each.means is not None]
+    return Advice([_with_bias(each.measured, each.means, unbiased) for each in found])
 
 
 def _with_bias(measured: Measured, own: Means | None, unbiased: list[Means]) -> Measured:

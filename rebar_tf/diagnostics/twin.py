@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from rebar_tf.diagnostics.comparison import shared_variables
 from rebar_tf.layers.base import estimator_config
@@ -56,6 +57,29 @@ def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
         given = model._compile_config.config  # as it was given: what Keras would make of it need not be the same
         twin.compile(keras.optimizers.SGD(0.0), loss=given["loss"], loss_weights=given["loss_weights"])
     return twin
+
+
+def trained(model: StochasticTraining, x: Any, y: Any, batch_size: int | None, steps: int) -> StochasticTraining:
+    """A copy of a compiled model after so many steps of training, by its optimizer as that was at the start.
+
+    Raises:
+        ValueError: for a model without an optimizer, and what `with_estimator` raises.
+    """
+    if model.optimizer is None:
+        raise ValueError(
+            f"Model {model.name!r} must be compiled with an optimizer, to be trained before it is measured"
+        )
+    copy = with_estimator(model, model.estimator.estimator_name)
+    optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    given = (
+        {} if copy.has_own_objective else {name: copy._compile_config.config[name] for name in ("loss", "loss_weights")}
+    )
+    copy.compile(optimizer, jit_compile=True, **given)
+    examples = tf.data.Dataset.from_tensor_slices((x,) if y is None else (x, y))
+    count = int(examples.cardinality())
+    batches = examples.shuffle(count, seed=0).repeat().batch(batch_size or count, drop_remainder=True)
+    copy.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return copy
 
 
 def _replaced(config: Any, old: list[dict[str, Any]], new: dict[str, Any]) -> Any:

@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import rebar_tf as rt
 from rebar_tf.diagnostics import Advice, Measured
-from rebar_tf.diagnostics.twin import with_estimator
+from rebar_tf.diagnostics.adviser import drawn
+from rebar_tf.diagnostics.twin import trained, with_estimator
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3)).astype(np.float32)
@@ -100,6 +102,44 @@ def test_estimators_are_measured_and_the_unable_named():
     assert [row["estimator"] for row in advice.rows] == ["reinforce", "straight_through"]
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_batches_are_drawn_from_all_examples():
+    """Their choice is a part of the variance: of one example at a time more than of all of them."""
+    model = network()
+    names = ["reinforce"]
+    single, whole = (
+        rt.diagnostics.compare(model, X, Y, names=names, seconds=2.0, batch_size=size).rows[0]["variance"]
+        for size in (1, None)
+    )
+    assert single > 2 * whole
+    seen = [drawn([np.arange(5.0), None], 3, tf.constant(step)) for step in range(60)]
+    assert set(np.concatenate([x for x, _ in seen])) == set(range(5))
+    assert {y for _, y in seen} == {None}
+    np.testing.assert_array_equal(drawn([X, Y], 3, tf.constant(4))[0], drawn([X, Y], 3, tf.constant(4))[0])
+
+
+def test_a_copy_is_trained_before_the_measurement_and_the_model_stays():
+    model = network()
+    loss = model.evaluate(X, Y, verbose=0)
+    before = [variable.numpy() for variable in model.variables]
+    copy = trained(model, X, Y, 2, 30)
+    assert copy.estimator.estimator_name == "rebar"
+    assert int(copy.optimizer.iterations) == 30
+    assert copy.evaluate(X, Y, verbose=0) < loss
+    advice = rt.diagnostics.compare(model, X, Y, names=["reinforce"], seconds=0.1, batch_size=2, steps=3)
+    assert advice.best == ["reinforce"]
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    bare = rt.models.SigmoidBeliefNetwork(hidden_units=3, visible_units=5, seed=0)
+    with pytest.raises(ValueError, match="compiled with an optimizer"):
+        rt.diagnostics.compare(bare, np.ones([2, 5], np.float32), steps=1)
+
+
+@pytest.mark.parametrize(("name", "value", "least"), [("batch_size", 0, 1), ("batch_size", 2.5, 1), ("steps", -1, 0)])
+def test_bad_sizes_of_batches_and_numbers_of_steps_are_named(name, value, least):
+    with pytest.raises(ValueError, match=rf"`{name}` must be an integer of {least} or more. Received: {name}={value}"):
+        rt.diagnostics.compare(network(), X, Y, names=["nvil"], **{name: value})
 
 
 @pytest.mark.slow

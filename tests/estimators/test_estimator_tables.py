@@ -30,8 +30,8 @@ def test_the_guide_has_a_measurement_of_every_estimator_and_option(guide):
 def test_the_registrys_table_has_what_the_classes_say():
     (line,) = (line for line in tables.registry_table().splitlines() if line.startswith("| `rodeo` "))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[:5] == ["`rodeo`", "yes", "K", "yes", "bernoulli"]
-    assert cells[5].startswith("Shi et al. 2022")
+    assert cells[:7] == ["`rodeo`", "model", "yes", "K", "yes", "bernoulli", "scales, network"]
+    assert cells[7].startswith("Shi et al. 2022")
 
 
 def test_a_reference_over_several_lines_is_one_and_none_is_a_dash():
@@ -59,18 +59,20 @@ def test_a_table_is_replaced_and_nothing_else():
 
 
 def test_a_measurement_tells_bias_and_variance():
-    biased = tables.measure("straight_through", 1, num_estimates=100, control_steps=1)
-    unbiased = tables.measure("reinforce", 1, num_estimates=100, control_steps=1)
+    biased = tables.measure("straight_through", "1 layer", num_estimates=100, control_steps=1)
+    unbiased = tables.measure("reinforce", "1 layer", num_estimates=100, control_steps=1)
     assert biased.z > 2 * biased.threshold
     assert unbiased.z < unbiased.threshold
+    assert biased.bias > 0.1
     assert unbiased.variance > biased.variance > 0
     assert 0 < unbiased.microseconds < 1e5
 
 
-def test_training_the_control_variables_leaves_the_weights():
-    model, x = tables.belief_network("nvil", 1)
+@pytest.mark.parametrize("network", ["1 layer", "categorical"])
+def test_training_the_control_variables_leaves_the_weights(network):
+    model, data = tables.build("nvil", network)
     weights = [variable.numpy() for variable in model.model_variables]
     control = [variable.numpy() for variable in model.control_variables]
-    tables.train_control(model, x, 1)
+    tables.train_control(model, data, 1)
     assert all((before == v.numpy()).all() for before, v in zip(weights, model.model_variables, strict=True))
     assert all((before != v.numpy()).any() for before, v in zip(control, model.control_variables, strict=True))

@@ -6,9 +6,10 @@ import json
 import pytest
 from helpers import command_line
 
-from rebar_tf import diagnostics
-from rebar_tf.diagnostics import Advice, Measured
+from rebar_tf.diagnostics import Measured
+from rebar_tf.diagnostics.adviser import Finding
 from trainers.compare import __main__ as compare
+from trainers.compare import measuring
 
 TINY = ("--hidden_units=4", "--batch_size=4", "--seconds=0.2")
 
@@ -20,25 +21,53 @@ def command(*arguments):
 def test_table_picture_and_advice(tmp_path, capsys):
     assert command(*TINY, "--names=reinforce,nvil", f"--workdir={tmp_path}") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines[:2]] == ["reinforce", "nvil"]
+    assert [line.partition(": variance")[0] for line in lines[:2]] == ["1 of 2: reinforce", "2 of 2: nvil"]
     assert lines[-2].startswith("Take ")
     assert json.loads(lines[-1])["table"] == str(tmp_path / "compare.csv")
     assert (tmp_path / "compare.csv").read_text().splitlines()[0].startswith("estimator,unbiased,variance,")
     assert len((tmp_path / "compare.csv").read_text().splitlines()) == 3
     assert (tmp_path / "compare.png").stat().st_size > 5000
+    assert {folder.name for folder in (tmp_path / "tensorboard").iterdir()} == {"reinforce", "nvil"}
 
 
-def test_the_batch_and_the_flags_reach_the_library(tmp_path, monkeypatch):
+def test_what_was_measured_before_is_kept(tmp_path, capsys):
+    assert command(*TINY, "--names=reinforce,rodeo", f"--workdir={tmp_path}") == 0
+    before = (tmp_path / "compare.csv").read_text().splitlines()
+    (tmp_path / "measured" / "rodeo.npz").write_bytes(b"damaged")
+    capsys.readouterr()
+    assert command(*TINY, "--names=reinforce,rodeo,straight_through", f"--workdir={tmp_path}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[3].strip(":") for line in lines[:2]] == ["rodeo", "straight_through"]
+    after = (tmp_path / "compare.csv").read_text().splitlines()
+    assert [line for line in before if line.startswith("reinforce")] == [
+        line for line in after if line.startswith("reinforce")
+    ]
+    assert "nan" not in next(line for line in after if line.startswith("straight_through"))  # its bias takes the others
+
+
+def test_a_folder_of_other_flags_is_left_alone(tmp_path, capsys):
+    assert command(*TINY, "--names=nvil", f"--workdir={tmp_path}") == 0
+    capsys.readouterr()
+    text = f"flag --workdir={tmp_path}: holds a comparison with other flags"
+    command_line.assert_fails_with(command, text, capsys, *TINY, "--steps=3", f"--workdir={tmp_path}")
+
+
+def test_the_images_and_the_flags_reach_the_library(tmp_path, monkeypatch):
     asked = {}
 
-    def measured(model, x, y, names, seconds, progress):
-        asked.update(model=model, x=x, y=y, names=names, seconds=seconds)
-        return Advice([Measured("nvil", True, None, 1.0, 0.1, 10.0, 1.0)])
+    class Stub:
+        def __init__(self, model, x, y, batch_size, steps):
+            asked.update(model=model, x=x, y=y, batch_size=batch_size, steps=steps)
 
-    monkeypatch.setattr(diagnostics, "compare", measured)
-    assert command(*TINY, "--task=structured", "--names=nvil", f"--workdir={tmp_path}") == 0
-    assert (asked["x"].shape, asked["y"].shape) == ((4, 392), (4, 392))
-    assert (asked["names"], asked["seconds"]) == (["nvil"], 0.2)
+        def measure(self, name, seconds):
+            asked[name] = seconds
+            return Finding(Measured(name, True, None, 1.0, 0.1, 10.0, 1.0))
+
+    monkeypatch.setattr(measuring, "Adviser", Stub)
+    flags = ("--task=structured", "--names=nvil,rebar", "--steps=5", f"--workdir={tmp_path}")
+    assert command(*TINY, *flags) == 0
+    assert (asked["x"].shape, asked["y"].shape) == ((4000, 392), (4000, 392))
+    assert (asked["batch_size"], asked["steps"], asked["nvil"], asked["rebar"]) == (4, 5, 0.1, 0.1)
     assert asked["model"].hidden_units == 4
 
 

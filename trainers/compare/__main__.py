@@ -3,12 +3,17 @@
   python -m trainers.compare
       Every estimator on one linear layer, at its initial weights, on digits that need no download.
 
-  python -m trainers.compare --run=runs/mnist --names=nvil,muprop,rebar,rloo --seconds=120
+  python -m trainers.compare --steps=2000 --seconds=300 --workdir=runs/compare-later
+      After 2,000 steps of training.
+
+  python -m trainers.compare --run=runs/mnist --names=nvil,muprop,rebar,rloo --workdir=runs/compare-mnist
       Some of them at the weights of a run of trainers.train.
 
-Of each estimator the variance of the gradient of one batch, the time of an estimate, and their product, which decides
-at equal time; of a biased one its bias, where the noise lets it be seen. WORKDIR gets compare.csv and compare.png. The
-last line of the output is JSON. `rebar_tf.diagnostics.compare` does the same for a model of your own.
+Of each estimator the variance of the gradient of a batch, drawn anew each time, the time of an estimate, and their
+product, which decides at equal time; of a biased one its bias, where the noise lets it be seen. WORKDIR gets
+compare.csv, compare.png and TensorBoard's page HParams; each estimator is kept there when it is measured, and the same
+command goes on where it was. The last line of the output is JSON. `rebar_tf.diagnostics.compare` does the same for a
+model of your own.
 """
 
 from __future__ import annotations
@@ -32,7 +37,9 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
     flags.define_string(values, "run", None, text)
     text = "For the measurements, all together; each estimator is compiled besides."
     flags.define_positive(values, "seconds", 60.0, text)
-    flags.define_string(values, "workdir", "runs/compare", "Folder of the table and the picture.")
+    text = "Of training before the measurement, by the model's own estimator: REBAR, or that of the run."
+    flags.define_integer(values, "steps", 0, text, low=0)
+    flags.define_string(values, "workdir", "runs/compare", "Folder of what is measured, the table and the picture.")
     return flags.parse(values, argv, __doc__)
 
 

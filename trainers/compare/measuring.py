@@ -1,52 +1,89 @@
-"""The model of the flags, measured by `rebar_tf.diagnostics.compare`."""
+"""The model of the flags, measured by `rebar_tf.diagnostics`: one estimator after the other, each kept."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from rebar_tf import diagnostics, estimators
-from rebar_tf.diagnostics import Measured
+from rebar_tf import estimators
+from rebar_tf.callbacks import replacing
+from rebar_tf.callbacks.event_file import EventFile
+from rebar_tf.diagnostics import Advice, Measured
+from rebar_tf.diagnostics.adviser import Adviser, Finding, Means, conclude
 from rebar_tf.training import StochasticTraining
 from trainers.common import build
 from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import DATASET, MODEL, Experiment
-from trainers.common.files import write_csv
+from trainers.common.files import write_csv, write_json
 from trainers.common.tasks import TASKS
 from trainers.run.workdir import Workdir
 
+_FREE = ("workdir", "names")  # flags that change nothing of what is measured of an estimator
+
 
 def run(given: dict[str, Any]) -> None:
-    """Prints each estimator when it is measured, then the table, and writes compare.csv and compare.png.
+    """Measures what WORKDIR does not hold yet, prints the table, and writes compare.csv, compare.png and TensorBoard's.
 
     Raises:
-        BadInput: for flags that no model can be made of, names of no estimator, and a folder that cannot be written to.
+        BadInput: for flags that no model can be made of, names of no estimator, and a folder that cannot be written to
+            or holds another comparison.
     """
-    for name in given["names"] or []:
+    names = given["names"] or estimators.names()
+    for name in names:
         if name not in estimators.names():
             raise BadInput(f"flag --names={name}: expected some of {', '.join(estimators.names())}")
-    experiment = _experiment(given)
+    workdir = _claimed(given)
+    findings = {name: _load(workdir / f"{name}.npz") for name in names}
+    missing = [name for name, found in findings.items() if found is None]
+    if missing:
+        adviser = _adviser(given)
+        for place, name in enumerate(missing, start=1):
+            finding = findings[name] = adviser.measure(name, given["seconds"] / len(names))
+            _save(workdir / f"{name}.npz", finding)
+            print(f"{place} of {len(missing)}: {_line(finding.measured)}", flush=True)
+    advice = conclude([found for found in findings.values() if found is not None])
+    print(advice, flush=True)
+    _write(workdir.parent, advice)
+    print(json.dumps({"best": advice.best, "table": str(workdir.parent / "compare.csv")}), flush=True)
+
+
+def _claimed(given: dict[str, Any]) -> pathlib.Path:
+    """The folder of what is measured, which holds nothing of another comparison."""
     workdir = pathlib.Path(given["workdir"])
+    asked = {name: value for name, value in given.items() if name not in _FREE}
+    flags, measured = workdir / "flags.json", workdir / "measured"
+    if flags.exists() and _json(flags) != asked:
+        raise BadInput(
+            f"flag --workdir={workdir}: holds a comparison with other flags; expected another folder, or those flags"
+        )
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "compare.csv").touch()
+        measured.mkdir(parents=True, exist_ok=True)
+        write_json(flags, asked)
     except OSError as error:
         raise BadInput(f"flag --workdir={workdir}: {one_line(error)}; expected one that can be written to") from error
+    return measured
+
+
+def _json(path: pathlib.Path) -> Any:
+    """What a file holds; None for what is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
+
+
+def _adviser(given: dict[str, Any]) -> Adviser:
+    experiment = _experiment(given)
     dataset = build.load_dataset(experiment)
     model: StochasticTraining = (
         build.build_model(experiment, dataset) if given["run"] is None else Workdir(given["run"]).load_model()
     )
-    x, *y = TASKS[experiment.task].examples(dataset.train[: experiment.batch_size].astype(np.float32))
-    advice = diagnostics.compare(
-        model, x, y[0] if y else None, names=given["names"], seconds=given["seconds"], progress=_print
-    )
-    print(advice, flush=True)
-    write_csv(workdir / "compare.csv", list(advice.rows[0]) if advice.rows else ["estimator"], advice.rows)
-    advice.plot(workdir / "compare.png")
-    print(json.dumps({"best": advice.best, "table": str(workdir / "compare.csv")}), flush=True)
+    x, *y = TASKS[experiment.task].examples(dataset.train.astype(np.float32))
+    return Adviser(model, x, y[0] if y else None, experiment.batch_size, given["steps"])
 
 
 def _experiment(given: dict[str, Any]) -> Experiment:
@@ -58,8 +95,38 @@ def _experiment(given: dict[str, Any]) -> Experiment:
     return experiment
 
 
-def _print(measured: Measured) -> None:
+def _save(path: pathlib.Path, finding: Finding) -> None:
+    """Writes a finding, whole or not at all."""
+    arrays = {} if finding.means is None else dataclasses.asdict(finding.means)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, measured=json.dumps(dataclasses.asdict(finding.measured)), **arrays)
+
+
+def _load(path: pathlib.Path) -> Finding | None:
+    """What was measured before; None for nothing, or a file that cannot be read."""
+    try:
+        with np.load(path) as kept:
+            measured = Measured(**json.loads(str(kept["measured"])))
+            return Finding(measured, Means(kept["mean"], kept["variance"]) if "mean" in kept else None)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(workdir: pathlib.Path, advice: Advice) -> None:
+    """The table, the picture, and a run of TensorBoard's for each estimator, for the page HParams."""
+    write_csv(workdir / "compare.csv", list(advice.rows[0]) if advice.rows else ["estimator"], advice.rows)
+    advice.plot(workdir / "compare.png")
+    for row in advice.rows:
+        folder = workdir / "tensorboard" / row["estimator"]
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():
+            old.unlink()
+        settings = {name: row[name] for name in ("estimator", "unbiased")}
+        values = {name: row[name] for name in ("variance", "microseconds", "cost", "bias") if np.isfinite(row[name])}
+        EventFile(folder, settings=settings).add(0, values)
+
+
+def _line(measured: Measured) -> str:
     if measured.reason is None:
-        print(f"{measured.estimator}: variance {measured.variance:.3g}, {measured.microseconds:.0f} us", flush=True)
-    else:
-        print(f"{measured.estimator}: left out, {measured.reason}", flush=True)
+        return f"{measured.estimator}: variance {measured.variance:.3g}, {measured.microseconds:.0f} us"
+    return f"{measured.estimator}: left out, {measured.reason}"

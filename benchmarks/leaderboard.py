@@ -1,0 +1,300 @@
+"""The bound that each estimator reaches in the same time on one core, and with the same evaluations of the objective.
+
+  python -m benchmarks.leaderboard --dataset=mnist --data_dir=DIR --seconds=60 --seeds=3
+  python -m benchmarks.leaderboard --seconds=10 --seeds=1 --models=sbn_linear1,code --estimators=rebar,disarm
+
+The paper's six networks, generative and structured, and two autoencoders with categorical codes; every estimator with
+its default options that can serve them, which those that list joint states cannot. A cell, one model with one estimator
+and one seed, is a process that has a core to itself and trains for the given seconds; the first epoch, which compiles,
+and the measurements do not count. What is measured is the bound of single samples on held-out images in nats, at the
+end and when the objective has been evaluated a million times for single images.
+
+Each cell is a row of docs/results/leaderboard.csv as soon as it is done: a run that is broken off goes on where it
+was. At the end the tables of docs/leaderboard.md are written from the rows of these seconds. A cell takes some 15
+seconds more than its training; `--cores` works on several at a time.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import functools
+import itertools
+import json
+import os
+import pathlib
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainers.common import flags
+from trainers.common.errors import BadInput, reports_bad_input
+from trainers.common.tensorflow_import import import_tensorflow
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    import rebar_tf as rt
+    from benchmarks.models import Setting
+
+ROOT = pathlib.Path(__file__).parents[1]
+TABLE, PAGE = ROOT / "docs" / "results" / "leaderboard.csv", ROOT / "docs" / "leaderboard.md"
+COLUMNS = (
+    "dataset",
+    "model",
+    "estimator",
+    "seed",
+    "seconds",
+    "steps",
+    "bound",
+    "steps_of_a_million",
+    "bound_of_a_million",
+)
+_RATE = 1e-3
+_SAMPLES = 10  # single-sample bounds of each held-out image
+
+
+@reports_bad_input("leaderboard")
+def main(argv: Sequence[str]) -> int:
+    values = flags.Flags()
+    flags.define_list(values, "models", MODELS, f"Which models. Expected: some of {', '.join(MODELS)}.")
+    flags.define_list(values, "estimators", None, "Which estimators. Unset: all that serve a model.")
+    flags.define_experiment(values, "dataset", "data_dir")
+    flags.define_positive(values, "seconds", 60.0, "Of the training of each cell.")
+    flags.define_integer(values, "seeds", 3, "How many seeds, from 0.", low=1)
+    flags.define_integer(values, "cores", 1, "How many cells run at a time, each on a core of its own.", low=1)
+    flags.define_string(values, "cell", None, "For the processes of this command: a model, an estimator and a seed.")
+    given = flags.parse(values, argv, __doc__)
+    if given["cell"] is not None:
+        print(json.dumps(run_cell(*given["cell"].split("/"), given["seconds"], data_of(given))))
+        return 0
+    for name in given["models"]:
+        if name not in MODELS:
+            raise BadInput(f"flag --models={name}: expected some of {', '.join(MODELS)}")
+    run_missing(list(cells(given)), given)
+    write_page(rows_of(given))
+    return 0
+
+
+def data_of(given: dict[str, Any]) -> dict[str, Any]:
+    """The flags that say which images."""
+    return {name: given[name] for name in ("dataset", "data_dir")}
+
+
+MODELS = (
+    "sbn_linear1",
+    "sbn_linear2",
+    "sbn_nonlinear1",
+    "sp_linear1",
+    "sp_linear2",
+    "sp_nonlinear1",
+    "code",
+    "two_codes",
+)
+
+
+def settings(**data: str | None) -> dict[str, Callable[[], Setting]]:
+    """The models by name: the paper's, and two with categorical codes."""
+    from benchmarks import models
+
+    options = {"learning_rate": _RATE, **data}
+    found: dict[str, Callable[[], Setting]] = {
+        f"{label}_{net}": functools.partial(models.paper_network, task, num_layers, nonlinear, **options)
+        for label, task in (("sbn", "generative"), ("sp", "structured"))
+        for net, num_layers, nonlinear in (("linear1", 1, False), ("linear2", 2, False), ("nonlinear1", 1, True))
+    }
+    found["code"] = functools.partial(models.categorical_autoencoder, [(10, 8)], **data)
+    found["two_codes"] = functools.partial(models.categorical_autoencoder, [(20, 4), (10, 8)], **data)
+    return found
+
+
+Cell = tuple[str, str, int]
+
+
+def cells(given: dict[str, Any]) -> Iterable[Cell]:
+    """Models, estimators that serve them, and seeds: a whole seed before the next."""
+    import_tensorflow()
+    names = {model: settings(**data_of(given))[model]().estimators() for model in given["models"]}
+    for seed, model in itertools.product(range(given["seeds"]), given["models"]):
+        for name in names[model]:
+            if given["estimators"] is None or name in given["estimators"]:
+                yield model, name, seed
+
+
+def run_missing(asked: list[Cell], given: dict[str, Any]) -> None:
+    """Runs the cells that the table has no row of, so many at a time."""
+    cores = given["cores"]
+    done = {(row["model"], row["estimator"], int(row["seed"])) for row in rows_of(given)}
+    missing = [cell for cell in asked if cell not in done]
+    free: queue.Queue[int] = queue.Queue()
+    for core in sorted(os.sched_getaffinity(0))[:cores]:
+        free.put(core)
+
+    def run(cell: Cell) -> dict[str, Any]:
+        core = free.get()
+        try:
+            return in_a_process(cell, given, core)
+        finally:
+            free.put(core)
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=cores) as pool:
+        for i, found in enumerate(pool.map(run, missing), start=1):
+            append_row(found)
+            print(f"{i} of {len(missing)}: " + ", ".join(f"{key} {value}" for key, value in found.items()), flush=True)
+
+
+def in_a_process(cell: Cell, given: dict[str, Any], core: int) -> dict[str, Any]:
+    """The row of a cell, of a process that may use one core."""
+    name = "/".join(map(str, cell))
+    asked = {"cell": name, "seconds": given["seconds"], **data_of(given)}
+    command = [sys.executable, "-m", "benchmarks.leaderboard"]
+    command += [f"--{key}={value}" for key, value in asked.items() if value is not None]
+    settings = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    confined = functools.partial(os.sched_setaffinity, 0, {core})
+    ended = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, preexec_fn=confined)
+    if ended.returncode:
+        raise RuntimeError(f"{name} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def run_cell(model_name: str, estimator: str, seed: str, seconds: float, data: dict[str, Any]) -> dict[str, Any]:
+    """Trains one cell in this process: its row."""
+    import_tensorflow()
+    import keras
+
+    import rebar_tf as rt
+    from benchmarks import models
+
+    setting = settings(**data)[model_name]()
+    keras.utils.set_random_seed(int(seed))
+    batch = [part[: models.BATCH] for part in setting.train]
+    of_a_million = -(-1_000_000 // (models.BATCH * evaluations(setting.build(estimator, int(seed)), batch)))
+    model = setting.build(estimator, int(seed))
+
+    def bound() -> float:
+        return round(
+            sum(float(model.bound(*setting.held_out, num_samples=1, seed=s).mean()) for s in range(_SAMPLES))
+            / _SAMPLES,
+            3,
+        )
+
+    class Clock(keras.callbacks.Callback):
+        """Ends the training after that time; the first epoch, which compiles, and what measures do not count."""
+
+        started, bound_of_a_million = None, None
+
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            self.started = self.started or time.perf_counter()
+
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            now = time.perf_counter()
+            if self.started is None:
+                return
+            if self.bound_of_a_million is None and rt.callbacks.global_step(self.model) >= of_a_million:
+                self.bound_of_a_million = bound()
+                self.started += time.perf_counter() - now
+            self.model.stop_training = now - self.started > seconds
+
+    clock = Clock()
+    model.fit(*setting.train, batch_size=models.BATCH, epochs=10**6, verbose=0, callbacks=[clock])
+    steps = rt.callbacks.global_step(model)
+    found = (
+        data["dataset"],
+        model_name,
+        estimator,
+        int(seed),
+        seconds,
+        steps,
+        bound(),
+        of_a_million,
+        clock.bound_of_a_million,
+    )
+    return dict(zip(COLUMNS, found, strict=True))
+
+
+def evaluations(model: rt.training.StochasticTraining, batch: list[np.ndarray]) -> int:
+    """How often an estimate evaluates the objective, counted by the calls of the first stochastic layer."""
+    layer, count = model.stochastic_layers[0], 0
+    call = layer.call
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        return call(*args, **kwargs)
+
+    layer.call = counted
+    model.estimate_gradients(*batch)  # not compiled, so that a loop calls the layer as often as it turns
+    layer.call = call
+    return count
+
+
+def read_rows() -> list[dict[str, str]]:
+    """What is done."""
+    if not TABLE.exists():
+        return []
+    with open(TABLE, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def rows_of(given: dict[str, Any]) -> list[dict[str, str]]:
+    """Those on the same images in the same time."""
+    key = (given["dataset"], given["seconds"])
+    return [row for row in read_rows() if (row["dataset"], float(row["seconds"])) == key]
+
+
+def append_row(row: dict[str, Any]) -> None:
+    """Adds a row to the table."""
+    is_new = not TABLE.exists()
+    with open(TABLE, "a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def write_page(rows: list[dict[str, str]]) -> None:
+    """The tables of docs/leaderboard.md, from rows on the same images in the same time."""
+    models = [name for name in MODELS if any(row["model"] == name for row in rows)]
+    seeds = len({row["seed"] for row in rows})
+    sections = [
+        f"On {rows[0]['dataset']}, in {float(rows[0]['seconds']):g} seconds of one core, mean of {seeds} seed(s):",
+        table(rows, models, "bound"),
+        "After a million evaluations of the objective for single images, where that took no longer:",
+        table(rows, models, "bound_of_a_million"),
+    ]
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(sections) + f"\n\n{END}{rest.partition(END)[2]}")
+
+
+BEGIN, END = "<!-- begin leaderboard -->", "<!-- end leaderboard -->"
+
+
+def table(rows: list[dict[str, str]], models: list[str], column: str) -> str:
+    """Mean bounds by estimator and model, the best mean rank first; the best of each model in bold."""
+    import numpy as np
+
+    bounds: dict[str, dict[str, float]] = {}
+    for name in sorted({row["estimator"] for row in rows}):
+        own = [row for row in rows if row["estimator"] == name and row[column]]
+        of_models = {model: [float(row[column]) for row in own if row["model"] == model] for model in models}
+        bounds[name] = {model: float(np.mean(found)) for model, found in of_models.items() if found}
+    ranks: dict[str, list[int]] = {name: [] for name in bounds}
+    best: dict[str, list[str]] = {}
+    for model in models:
+        order = sorted((name for name in bounds if model in bounds[name]), key=lambda name: -bounds[name][model])
+        best[model] = order[:1]
+        for rank, name in enumerate(order, start=1):
+            ranks[name].append(rank)
+    lines = [["estimator", "mean rank", *models], ["---"] * (2 + len(models))]
+    for name in sorted((name for name in bounds if ranks[name]), key=lambda name: np.mean(ranks[name])):
+        cells = [f"{bounds[name][model]:.1f}" if model in bounds[name] else "-" for model in models]
+        marked = [f"**{cell}**" if name in best[model] else cell for cell, model in zip(cells, models, strict=True)]
+        lines.append([f"`{name}`", f"{np.mean(ranks[name]):.1f}", *marked])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
