@@ -36,6 +36,9 @@ DISTRIBUTIONS = ("tests/distributions",)
 SAMPLING = ("tests/sampling",)
 NOISE = ("tests/sampling/test_noise.py",)
 ESTIMATORS = ("tests/estimators/test_estimators.py",)
+COUNTERFACTUAL = ("tests/estimators/test_counterfactual.py",)
+SUBSETS = ("tests/distributions/test_subset.py", "tests/layers/test_subset.py")
+COMPARE = ("tests/trainers/test_compare.py",)
 SECOND_ORDER = ("tests/estimators/test_second_order.py",)
 ADVISER = ("tests/diagnostics/test_adviser.py",)
 GROUPS = ("tests/estimators/test_group_size.py",)
@@ -240,10 +243,10 @@ MUTATIONS = (
         SAMPLING,
     ),
     Mutation(
-        "the antithetic pass turns the noise of later layers, too",
+        "a counterfactual pass draws later layers as they were",
         "rebar_tf/sampling/replay.py",
-        "1.0 - site.noise if site.index == self.first else site.noise",
-        "1.0 - site.noise",
+        "self.first else distribution.sample(site.noise)",
+        "self.first else site.sample",
         SAMPLING,
     ),
     Mutation(
@@ -357,15 +360,15 @@ MUTATIONS = (
     Mutation(
         "RODEO without 1/d",
         "rebar_tf/estimators/rodeo.py",
-        "(1.0 - 2.0 * site.sample))) / size",
-        "(1.0 - 2.0 * site.sample)))",
+        "* flipped * (1.0 - 2.0 * site.sample) / size",
+        "* flipped * (1.0 - 2.0 * site.sample)",
         ESTIMATORS,
     ),
     Mutation(
         "RODEO without the first term of its Stein operator",
         "rebar_tf/estimators/rodeo.py",
-        "return (change + flip",
-        "return (flip",
+        "return per_unit(stein(site, value, flipped), own) * site.score + own",
+        "return own",
         ESTIMATORS,
     ),
     Mutation(
@@ -385,15 +388,15 @@ MUTATIONS = (
     Mutation(
         "ARM's weight is u",
         "rebar_tf/estimators/arm.py",
-        "return site.noise - 0.5",
-        "return site.noise",
+        "return decisions.noise - 0.5",
+        "return decisions.noise",
         ESTIMATORS,
     ),
     Mutation(
         "DisARM's weight has the sigmoid of l",
         "rebar_tf/estimators/arm.py",
-        "tf.sigmoid(tf.abs(site.logits))",
-        "tf.sigmoid(site.logits)",
+        "tf.sigmoid(tf.abs(decisions.logits))",
+        "tf.sigmoid(decisions.logits)",
         ESTIMATORS,
     ),
     Mutation(
@@ -413,8 +416,8 @@ MUTATIONS = (
     Mutation(
         "all samples are drawn from one stream",
         "rebar_tf/estimators/multi_sample.py",
-        "_FIRST_STREAM + self.num_samples - 1)]",
-        "_FIRST_STREAM + self.num_samples - 1)]\n        streams = [0] * self.num_samples",
+        "_FIRST_STREAM + num_samples - 1)]",
+        "_FIRST_STREAM + num_samples - 1)]\n    streams = [0] * num_samples",
         ESTIMATORS,
     ),
     Mutation(
@@ -434,7 +437,7 @@ MUTATIONS = (
     Mutation(
         "the double control variate's baseline is that of RLOO",
         "rebar_tf/estimators/double_cv.py",
-        "mean_of_others(values - alpha * linear_of_own)",
+        "mean_of_others(less_linear)",
         "mean_of_others(values)",
         ESTIMATORS,
     ),
@@ -813,6 +816,181 @@ MUTATIONS = (
         "return -tf.math.log(1.0 /",
         "return tf.math.log(1.0 /",
         NETWORKS,
+    ),
+    Mutation(
+        "the tree of classes has one side for both",
+        "rebar_tf/distributions/categorical.py",
+        "followed = decisions @ upper + (1.0 - decisions) @ lower",
+        "followed = decisions @ upper + decisions @ lower",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "a turn of a class goes two places on",
+        "rebar_tf/distributions/categorical.py",
+        "return tf.roll(b, turns, axis=-1)",
+        "return tf.roll(b, 2 * turns, axis=-1)",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "the noise of a decision lies on the other side",
+        "rebar_tf/estimators/decisions.py",
+        "given = tf.where(drawn > 0.0, 1.0 - p * v, (1.0 - p) * v)",
+        "given = tf.where(drawn > 0.0, 1.0 - v, v)",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "decisions that only the first sample depends on count",
+        "rebar_tf/estimators/arm.py",
+        "decisions.relevant([decisions.drawn, antithetic])",
+        "decisions.relevant([decisions.drawn])",
+        ("tests/diagnostics/test_unbiased.py",),
+    ),
+    Mutation(
+        "ARMS's copula forgets the first sample",
+        "rebar_tf/estimators/arms.py",
+        "w = [tf.pow(1.0 - remaining * each / total, power) for each in exponential]",
+        "w = [tf.pow(1.0 - each / total, power) for each in exponential]",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "ARMS couples the likelier value",
+        "rebar_tf/estimators/arms.py",
+        "rarer = tf.cast(decisions.logits < 0.0, tf.float32)",
+        "rarer = tf.cast(decisions.logits >= 0.0, tf.float32)",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "local expectation leaves the value's probability out",
+        "rebar_tf/estimators/local_expectation.py",
+        "this_unit * tf.exp(distribution.log_prob_of_units(other))",
+        "this_unit",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "local expectation changes all units",
+        "rebar_tf/estimators/local_expectation.py",
+        "site.sample + this_unit * (other - site.sample)",
+        "other",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "the states that are left have the weight of all",
+        "rebar_tf/estimators/rao_blackwell.py",
+        "p.append(tf.exp(states.log_p_without(likeliest)))",
+        "p.append(tf.ones_like(f[0]))",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "a likeliest state is drawn again",
+        "rebar_tf/estimators/joint_states.py",
+        'tf.where(self.is_among(without) > 0.0, -float("inf"), gumbel)',
+        "gumbel",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "the set's probability in one order",
+        "rebar_tf/estimators/unordered_set.py",
+        "for last in some])",
+        "for last in [max(some)]])",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "the unordered set's baseline without the sample itself",
+        "rebar_tf/estimators/unordered_set.py",
+        "baseline = tf.exp(log_p[s]) * f[s] + sum(",
+        "baseline = sum(",
+        COUNTERFACTUAL,
+    ),
+    Mutation(
+        "K-sample REBAR whose control variate is not centred",
+        "rebar_tf/estimators/multi_sample_rebar.py",
+        "control_variate(site, centred_relaxed[k], *rest)",
+        "control_variate(site, samples[k][1], *rest)",
+        ESTIMATORS,
+    ),
+    Mutation(
+        "OVIS's bound of the others has the sample itself",
+        "rebar_tf/estimators/ovis.py",
+        'tf.where(own, -float("inf"), weights[tf.newaxis])',
+        "weights[tf.newaxis] + 0.0 * tf.cast(own, tf.float32)",
+        ESTIMATORS,
+    ),
+    Mutation(
+        "OVIS without its constant",
+        "rebar_tf/estimators/ovis.py",
+        " - (1.0 - self.gamma) * of_one_less",
+        "",
+        ESTIMATORS,
+    ),
+    Mutation(
+        "wake-sleep's shares are even",
+        "rebar_tf/estimators/wake_sleep.py",
+        "shares = tf.nn.softmax(-tf.stop_gradient(tf.stack(f)), axis=0)",
+        "shares = tf.nn.softmax(0.0 * tf.stop_gradient(tf.stack(f)), axis=0)",
+        ESTIMATORS,
+    ),
+    Mutation(
+        "decoupled straight-through at the law's own temperature",
+        "rebar_tf/estimators/straight_through.py",
+        "type(distribution)(distribution.logits / self.temperature.of_layer(0)).mean()",
+        "distribution.mean()",
+        LOCAL,
+    ),
+    Mutation(
+        "subsets whose halves are drawn evenly",
+        "rebar_tf/distributions/subset.py",
+        "total = tf.cumsum(tf.nn.softmax(log_weights), axis=-1)",
+        "total = tf.cumsum(tf.cast(log_weights > -1e29, tf.float32), axis=-1)",
+        SUBSETS,
+    ),
+    Mutation(
+        "subsets whose nodes share their noise",
+        "rebar_tf/distributions/subset.py",
+        "np.where(middles < units, middles, 0)",
+        "0 * middles",
+        SUBSETS,
+    ),
+    Mutation(
+        "polynomials of subsets without their highest term",
+        "rebar_tf/distributions/subset.py",
+        "exists = (sums >= firsts) & (sums - firsts <= degree)",
+        "exists = (sums >= firsts) & (sums - firsts < degree)",
+        SUBSETS,
+    ),
+    Mutation(
+        "the mode of a subset has one unit too few",
+        "rebar_tf/distributions/subset.py",
+        "places = tf.math.top_k(self.logits, self.size).indices",
+        "places = tf.math.top_k(self.logits, self.size - 1).indices",
+        SUBSETS,
+    ),
+    Mutation(
+        "names() forgets the family",
+        "rebar_tf/estimators/registry.py",
+        "if families <= set(estimator.families)",
+        "if families",
+        ("tests/estimators/test_registry.py",),
+    ),
+    Mutation(
+        "batches are the first examples",
+        "rebar_tf/diagnostics/adviser.py",
+        "places = tf.cast(uniform([batch_size], step, _EXAMPLES) * tf.cast(count, tf.float32), tf.int32)",
+        "places = tf.range(batch_size)",
+        ADVISER,
+    ),
+    Mutation(
+        "the copy is not trained",
+        "rebar_tf/diagnostics/twin.py",
+        "    copy.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)\n",
+        "",
+        ADVISER,
+    ),
+    Mutation(
+        "what was measured is measured again",
+        "trainers/compare/measuring.py",
+        "missing = [name for name, found in findings.items() if found is None]",
+        "missing = list(names)",
+        COMPARE,
     ),
     Mutation(
         "ReinMax with the whole score",

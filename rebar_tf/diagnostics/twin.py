@@ -65,7 +65,7 @@ def trained(model: StochasticTraining, x: Any, y: Any, batch_size: int | None, s
     Raises:
         ValueError: for a model without an optimizer, and what `with_estimator` raises.
     """
-    if model.optimizer is None:
+    if getattr(model, "optimizer", None) is None:
         raise ValueError(
             f"Model {model.name!r} must be compiled with an optimizer, to be trained before it is measured"
         )

@@ -48,10 +48,16 @@ class Relax(RelaxedControlVariate):
 
 @register
 class Lax(Relax):
-    """LAX: the learned control variate alone, `c(z) = r(z)`; the objective is a black box.
+    """LAX for discrete units: the learned control variate alone, `c(z) = r(z)`; the objective is a black box.
 
-    RELAX without its relaxed objective. Unbiased; 1 evaluation of the objective, which need not be differentiable.
-    Takes the arguments of `Relax`.
+        (f - eta r) dlog p(b)/dl  +  eta dr/dz (dz/dl - dz~/dl),
+
+    RELAX without its relaxed objective. LAX proper, `(f(b) - r(b)) dlog p(b)/dl + dr(b)/dl`, is for continuous b; for
+    discrete ones the paper conditions r on the sample, as here, and calls that RELAX with any surrogate. Here r sees
+    the relaxed sample and the means in place of z, has a scale eta, and shares the noise of `z~` (appendix G.2 of the
+    REBAR paper).
+
+    Unbiased; 1 evaluation of the objective, which need not be differentiable. Takes the arguments of `Relax`.
 
     Example:
     >>> import rebar_tf as rt

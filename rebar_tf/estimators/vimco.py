@@ -15,8 +15,12 @@ class Vimco(MultiSampleEstimator):
     """VIMCO: the K-sample bound `L = log 1/K sum_k exp(-f(b_k))`, to maximise.
 
     The learning signal of sample k is L less the same bound with `-f(b_k)` replaced by the mean of the others (the
-    geometric mean of their weights). The objective is `-L`, not the mean of f: it is what is reported, and what the
-    estimate is unbiased for. K evaluations of f, which need not be differentiable.
+    geometric mean of their weights), eq. 10. Their second term, `sum_k v_k d(-f(b_k))` with the normalised weights v,
+    is the ordinary gradient of L, by way of the density `log q(b_k|x)` within f, too. As published, without a baseline
+    network.
+
+    The objective is `-L`, not the mean of f: it is what is reported, and what the estimate is unbiased for. K
+    evaluations of f, which need not be differentiable.
 
     Args:
         num_samples: K, 2 or more.
