@@ -263,3 +263,14 @@ def test_a_decision_that_no_sample_depends_on_has_no_part_in_the_estimate():
     np.testing.assert_array_equal(relevant[:, 1:].sum(axis=1), 1.0)
     upper = trace.sites[0].sample.numpy()[:, 0, 2:].sum(axis=1)
     np.testing.assert_array_equal(relevant[:, 2], upper)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_turns_lead_to_every_value_once(classes):
+    b = tf.one_hot([[1, 0]], classes)
+    turned = np.stack([Categorical.turned(b, turns) for turns in range(classes)])
+    np.testing.assert_array_equal(turned.sum(axis=0), 1.0)
+    np.testing.assert_array_equal(turned[0], b)
+    bits = tf.constant([[1.0, 0.0]])
+    np.testing.assert_array_equal(Bernoulli.turned(bits, 0), bits)
+    np.testing.assert_array_equal(Bernoulli.turned(bits, 1), 1.0 - bits)
