@@ -48,7 +48,7 @@ from rebar_tf.sampling import RelaxedSampler, Site
 
 QUICK = [
     *(("categorical", name) for name in ("rebar", "muprop", "rloo", "disarm", "unordered_set")),
-    *(("subset", name) for name in ("reinforce", "muprop")),
+    ("subset", "reinforce"),
 ]
 BY_LAYER = ("rebar", "relax", "muprop", "disarm", "double_cv")  # whose passes differ by layer
 
@@ -127,7 +127,7 @@ def test_rebar_is_unbiased_at_any_temperature(temperature, relaxation):
 
 
 @pytest.mark.parametrize("num_layers", slow_but([2], [1, 2]))
-@registry(BIASED)
+@registry(BIASED, quick=lambda name, family: family != "subset")
 def test_biased_estimators_are_shown_biased(name, family, num_layers):
     report = check(*NETWORKS[family](name, num_layers), num_estimates=60, jit_compile=False)
     assert report.max_abs_z > 2 * report.threshold, report
@@ -341,7 +341,10 @@ CATEGORICAL_TWINS = [
 ]
 SUBSET_TWINS = [
     (twin("reinforce", "mean of independent draws", (distributions.Subset, "mean", independent_draws)), "subset"),
-    (twin("rloo", "units drawn evenly", (subset_module, "inverse_cdf", drawn_evenly)), "subset"),
+    pytest.param(
+        *(twin("rloo", "units drawn evenly", (subset_module, "inverse_cdf", drawn_evenly)), "subset"),
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
