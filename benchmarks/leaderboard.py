@@ -21,6 +21,7 @@ import csv
 import functools
 import itertools
 import json
+import math
 import os
 import pathlib
 import queue
@@ -284,7 +285,7 @@ def table(rows: list[dict[str, str]], models: list[str], column: str) -> str:
     ranks: dict[str, list[int]] = {name: [] for name in bounds}
     best: dict[str, list[str]] = {}
     for model in models:
-        order = sorted((name for name in bounds if model in bounds[name]), key=lambda name: -bounds[name][model])
+        order = sorted((name for name in bounds if model in bounds[name]), key=lambda name: place(bounds[name][model]))
         best[model] = order[:1]
         for rank, name in enumerate(order, start=1):
             ranks[name].append(rank)
@@ -294,6 +295,11 @@ def table(rows: list[dict[str, str]], models: list[str], column: str) -> str:
         marked = [f"**{cell}**" if name in best[model] else cell for cell, model in zip(cells, models, strict=True)]
         lines.append([f"`{name}`", f"{np.mean(ranks[name]):.1f}", *marked])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def place(bound: float) -> float:
+    """What sorts bounds, the highest first; last what diverged."""
+    return math.inf if math.isnan(bound) else -bound
 
 
 if __name__ == "__main__":

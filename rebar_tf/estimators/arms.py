@@ -84,4 +84,4 @@ def one_over_one_less_correlation(logits: tf.Tensor, num_samples: int) -> tf.Ten
     power = float(num_samples - 1)
     q = tf.sigmoid(-tf.abs(logits))
     both = tf.pow(tf.maximum(2.0 * tf.pow(q, 1.0 / power) - 1.0, 0.0), power)
-    return (1.0 - q) / (1.0 - both / q)
+    return (1.0 - q) / (1.0 - tf.math.divide_no_nan(both, q))  # q underflows where a decision is certain

@@ -223,6 +223,21 @@ def test_samples_of_arms_have_the_law_of_one_and_the_stated_correlation(num_samp
         assert (np.abs(differ - expected) < limit * np.sqrt(expected * (1 - expected) / rows) + 1e-9).all()
 
 
+EXTREMES = np.array([[0.0, 200.0, -300.0], [1e4, -1e4, 0.0], [50.0, 49.0, -80.0], [-88.0, 88.0, 104.0]], np.float32)
+
+
+@pytest.mark.parametrize("name", ["arm", "disarm", "arms", "local_expectation", "rao_blackwell", "unordered_set"])
+@FAMILIES
+def test_certain_units_have_a_finite_estimate(family, name):
+    logits = tf.constant(EXTREMES if family == "bernoulli" else EXTREMES[:, np.newaxis])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = rt.expectation(
+            lambda b: tf.reduce_sum(tf.reshape(b * b - 0.3 * b, [4, -1]), axis=1), logits, name, family=family, seed=0
+        )
+    assert np.isfinite(tape.gradient(value, logits)).all()
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5, 8])
 def test_decisions_have_the_law_of_the_classes(classes):
     logits = RNG.normal(size=(4, 2, classes)) * 3
