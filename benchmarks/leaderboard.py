@@ -9,7 +9,7 @@ and one seed, is a process that has a core to itself and trains for the given se
 and the measurements do not count. What is measured is the bound of single samples on held-out images in nats, at the
 end and when the objective has been evaluated a million times for single images.
 
-Each cell is a row of docs/results/leaderboard.csv as soon as it is done: a run that is broken off goes on where it
+Each cell is a row of docs/leaderboard.csv as soon as it is done: a run that is broken off goes on where it
 was. At the end the tables of docs/leaderboard.md are written from the rows of these seconds. A cell takes some 15
 seconds more than its training; `--cores` works on several at a time.
 """
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from benchmarks.models import Setting
 
 ROOT = pathlib.Path(__file__).parents[1]
-TABLE, PAGE = ROOT / "docs" / "results" / "leaderboard.csv", ROOT / "docs" / "leaderboard.md"
+TABLE, PAGE = ROOT / "docs" / "leaderboard.csv", ROOT / "docs" / "leaderboard.md"
 COLUMNS = (
     "dataset",
     "model",
