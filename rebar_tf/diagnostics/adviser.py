@@ -128,7 +128,10 @@ class Adviser:
             check_integer("batch_size", batch_size, least=1)
         check_integer("steps", steps, least=0)
         self._data, self._batch_size = [map_parts(tf.identity, part) for part in (x, y)], batch_size
-        own = with_estimator(model, model.estimator.estimator_name)
+        rows = {int(part.shape[0]) for part in keras.tree.flatten(self._data) if part is not None}
+        if len(rows) > 1:
+            raise ValueError(f"`x` and `y` must have equally many examples. Received: {sorted(rows)}")
+        own = with_estimator(model, model.estimator)
         with pass_scope(own):  # raises what is wrong with the model or the data, and not with an estimator
             own.estimate_gradients(*drawn(self._data, batch_size, tf.constant(0)))
         self._model = trained(model, x, y, batch_size, steps) if steps else model

@@ -5,21 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rebar_tf.diagnostics.comparison import shared_variables
+from rebar_tf.diagnostics.parts import map_parts
+from rebar_tf.estimators import Estimator
 from rebar_tf.layers.base import estimator_config
 from rebar_tf.training import StochasticTraining
 
 
-def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
+def with_estimator(model: StochasticTraining, estimator: str | Estimator) -> StochasticTraining:
     """A copy of a compiled model, at its weights and state, whose stochastic layers name another estimator.
 
     Layers with a local estimator keep it, unless all layers have one.
 
     Args:
         model: built and compiled, whose class Keras can make anew from its configuration.
-        name: of a registered estimator, which has its default options.
+        estimator: the name of a registered one, which has its default options, or an object, whose options count.
 
     Returns:
         The copy, compiled with the loss of the model and an optimizer of this library.
@@ -33,12 +36,12 @@ def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
     layers = model.stochastic_layers
     replaced = [layer for layer in layers if layer.local is None] or layers
     old = [layer.estimator_config for layer in replaced]
-    new = estimator_config(name)
+    new = estimator_config(estimator)
     twin = type(model).from_config(_replaced(model.get_config(), old, new))
     places = [layers.index(layer) for layer in replaced]
     for layer in (twin.stochastic_layers[place] for place in places):
         if layer.estimator_config != new:  # of a model that makes its layers by itself
-            layer.take_estimator(name)
+            layer.take_estimator(estimator)
             if twin.estimator is not None:
                 raise ValueError(
                     f"Model {model.name!r} makes its stochastic layers and its estimator in its constructor: no copy "
@@ -59,6 +62,18 @@ def with_estimator(model: StochasticTraining, name: str) -> StochasticTraining:
     return twin
 
 
+class StopAfter(keras.callbacks.Callback):
+    """Ends a training after so many steps."""
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.left -= 1
+        self.model.stop_training = self.left == 0
+
+
 def trained(model: StochasticTraining, x: Any, y: Any, batch_size: int | None, steps: int) -> StochasticTraining:
     """A copy of a compiled model after so many steps of training, by its optimizer as that was at the start.
 
@@ -69,16 +84,18 @@ def trained(model: StochasticTraining, x: Any, y: Any, batch_size: int | None, s
         raise ValueError(
             f"Model {model.name!r} must be compiled with an optimizer, to be trained before it is measured"
         )
-    copy = with_estimator(model, model.estimator.estimator_name)
+    copy = with_estimator(model, model.estimator)
     optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
     given = (
         {} if copy.has_own_objective else {name: copy._compile_config.config[name] for name in ("loss", "loss_weights")}
     )
     copy.compile(optimizer, jit_compile=True, **given)
-    examples = tf.data.Dataset.from_tensor_slices((x,) if y is None else (x, y))
-    count = int(examples.cardinality())
-    batches = examples.shuffle(count, seed=0).repeat().batch(batch_size or count, drop_remainder=True)
-    copy.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
+    count = len(keras.tree.flatten(x)[0])
+    order = np.random.default_rng(0).permutation(count)
+    data = [map_parts(lambda part: tf.gather(part, order), part) for part in (x, y)]
+    copy.fit(
+        *data, batch_size=batch_size or count, epochs=steps, shuffle=False, verbose=0, callbacks=[StopAfter(steps)]
+    )
     return copy
 
 

@@ -71,7 +71,7 @@ class Subset(Distribution):
     def mode(self) -> tf.Tensor:
         """The k units of the largest logits."""
         places = tf.math.top_k(self.logits, self.size).indices
-        return tf.reduce_sum(tf.one_hot(places, self.logits.shape[-1]), axis=-2)
+        return keep_nan(tf.reduce_sum(tf.one_hot(places, self.logits.shape[-1]), axis=-2), self.logits)
 
     def log_normalizer(self) -> tf.Tensor:
         """`log e_k(exp l)`, `[batch, ...]`."""
@@ -97,8 +97,8 @@ class Subset(Distribution):
 
     def log_prob_of_states(self, states: tf.Tensor) -> tf.Tensor:
         """`[batch, states]`."""
-        flat = [tf.reshape(part, [-1, math.prod(states.shape[1:])]) for part in (self.logits, states)]
-        return tf.matmul(*flat, transpose_b=True) - sum_units(self.log_normalizer()[..., tf.newaxis])[:, tf.newaxis]
+        chosen = tf.reduce_sum(states * self.logits[:, tf.newaxis], axis=list(range(2, states.shape.rank + 1)))
+        return chosen - sum_units(self.log_normalizer()[..., tf.newaxis])[:, tf.newaxis]
 
     def mixed_with_uniform(self, weight: float) -> Distribution:
         """ValueError: the mixture is of no such law."""

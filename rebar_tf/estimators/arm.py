@@ -16,7 +16,8 @@ class Arm(Estimator):
 
     For layer i of several, the layers before it stay as sampled and those after it are drawn from their own noise,
     given the antithetic sample of layer i. A categorical unit is a path of binary decisions through a balanced tree of
-    its classes, whose logits get the estimate.
+    its classes, whose logits get the estimate; its tables grow as the square of the classes, of which it suits some
+    hundreds.
 
     Unbiased; `1 + n` evaluations of the objective, which need not be differentiable.
 

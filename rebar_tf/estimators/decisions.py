@@ -68,4 +68,6 @@ class Decisions:
 
     def to_logits(self, cotangent: tf.Tensor) -> tf.Tensor:
         """The cotangent of the layer's logits, from that of the decisions'."""
+        if self.logits.shape[0] == 1:  # units that the batch shares: the mean of the examples', as in `surrogate_loss`
+            cotangent = tf.reduce_mean(cotangent, axis=0, keepdims=True)
         return tf.stop_gradient(self._tape.gradient(self.logits, self._site.logits, output_gradients=cotangent))

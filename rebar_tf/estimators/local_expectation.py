@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 from rebar_tf.distributions import independent
 from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators.base import Estimate, Estimator, Objective, evaluate_at
 from rebar_tf.estimators.registry import register
-from rebar_tf.sampling import HardSampler, Site
+from rebar_tf.sampling import HardSampler, Site, static_or_dynamic_shape
 
 
 @register
@@ -46,8 +48,10 @@ class LocalExpectation(Estimator):
 def summed_out(objective: Objective, trace: HardSampler, f: tf.Tensor, site: Site) -> tf.Tensor:
     """The cotangent of a layer's logits, a loop over its units and the values that they do not have."""
     distribution = independent(site.distribution)
-    of_units = tf.shape(distribution.log_prob_of_units(site.sample))[1:]
+    of_units = static_or_dynamic_shape(distribution.log_prob_of_units(site.sample)[0])
     turns = distribution.num_values(tuple(site.logits.shape)) - 1
+    # A number where it is known: XLA needs it, as TensorFlow makes the gradient of any loop under a tape.
+    known = None if tf.is_tensor(of_units) else turns * math.prod(of_units)
     count = turns * tf.reduce_prod(of_units)
 
     def add(i: tf.Tensor, total: tf.Tensor) -> list[tf.Tensor]:
@@ -57,5 +61,5 @@ def summed_out(objective: Objective, trace: HardSampler, f: tf.Tensor, site: Sit
         weight = this_unit * tf.exp(distribution.log_prob_of_units(other)) * distribution.score(other)
         return [i + 1, total + tf.stop_gradient(per_unit(change, weight) * weight)]
 
-    start = [tf.constant(0), tf.zeros_like(site.sample)]
-    return tf.stop_gradient(tf.while_loop(lambda i, _: i < count, add, start)[1])
+    start = [tf.constant(0), tf.zeros_like(per_unit(f, site.sample) * site.sample)]
+    return tf.stop_gradient(tf.while_loop(lambda i, _: i < count, add, start, maximum_iterations=known)[1])

@@ -19,11 +19,12 @@ class Ovis(Vimco):
     With `v_k` the normalised weight of sample k, and `L_{-k}` the bound of the other samples, the score of sample k has
     the factor
 
-        L - v_k - c_k,      c_k = L_{-k} - gamma v_k + (1 - gamma) log(1 - 1/K).
+        L - v_k - c_k,      c_k = L_{-k} - gamma v_k + (1 - gamma) log(1 - 1/K),
 
-    gamma is 0 where one sample outweighs the others, and 1 where all count alike. Unbiased for the gradient of `-L` at
-    gamma 0; any other makes `c_k` depend on sample k, a bias that vanishes as K grows. K evaluations of f, which need
-    not be differentiable.
+    of which `-v_k` comes by way of the density `log q(b_k|x)` within f, and is not there for an f without one. gamma is
+    0 where one sample outweighs the others, and 1 where all count alike. Unbiased for the gradient of `-L` at gamma 0;
+    any other makes `c_k` depend on sample k, a bias that vanishes as K grows. K evaluations of f, which need not be
+    differentiable.
 
     Args:
         num_samples: K, 2 or more.
@@ -44,9 +45,10 @@ class Ovis(Vimco):
 
     def __init__(self, num_samples: int = 2, gamma: float = 0.0, **kwargs: Any):
         super().__init__(num_samples, **kwargs)
-        if not (is_fraction(gamma) or gamma == 1):
+        if isinstance(gamma, bool) or not (is_fraction(gamma) or gamma == 1):
             raise ValueError(f"`gamma` must be a number in [0, 1]. Received: gamma={gamma!r}")
         self.gamma = float(gamma)
+        self.unbiased = self.gamma == 0.0
 
     def signals(self, weights: tf.Tensor, bound: tf.Tensor) -> tf.Tensor:
         # The score of the density, in the direct gradient of the bound, has the factor -v_k already.

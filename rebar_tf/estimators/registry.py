@@ -51,6 +51,9 @@ def names(
         needs_derivative: whether the objective must be differentiable in the samples.
         local: whether the estimator is one that needs no objective, and whose layers train in any Keras model.
 
+    Raises:
+        ValueError: for a family that no estimator serves.
+
     Example:
     >>> import rebar_tf as rt
     >>> rt.estimators.names(family="categorical", unbiased=False, needs_derivative=False)
@@ -59,6 +62,9 @@ def names(
     True
     """
     families = {family} if isinstance(family, str) else set(family)
+    known = {served for estimator in _classes.values() for served in estimator.families}
+    if not families <= known:
+        raise ValueError(f"`family` must be one of {', '.join(sorted(known))}. Received: family={family!r}")
     asked = {"unbiased": unbiased, "needs_derivative": needs_derivative, "local": local}
     return [
         name

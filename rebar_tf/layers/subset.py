@@ -39,8 +39,9 @@ class StochasticSubset(StochasticLayer):
         `[batch, n]` in {0, 1}, in the layer's compute dtype.
 
     Raises:
-        ValueError: for an unknown estimator or inference mode, one that serves no subsets, a `size` outside of 1 to n,
-            logits of rank below 2, `unimix`, and for training outside of a model that estimates the gradient.
+        ValueError: for an unknown estimator or inference mode, in a model for one that serves no subsets, a `size`
+            outside of 1 to n, logits of rank below 2, `unimix`, and for training outside of a model that estimates the
+            gradient.
 
     Example:
     >>> import keras, rebar_tf as rt

@@ -90,11 +90,48 @@ def test_shared_gates_are_saved_and_drawn_once_for_the_batch(tmp_path):
     assert len(np.unique(same[0], axis=0)) == 1
 
 
-@pytest.mark.parametrize("estimator", ["vimco", "exact"])
-def test_shared_gates_are_refused_by_estimators_that_take_examples_one_by_one(estimator):
+@pytest.mark.parametrize("in_graph", [False, True])
+@pytest.mark.parametrize("estimator", ["vimco", "exact", "local_expectation", "rao_blackwell", "unordered_set"])
+def test_shared_gates_are_refused_by_estimators_that_take_examples_one_by_one(estimator, in_graph):
     model = randomized(gated(estimator))
+    run = tf.function(model.estimate_gradients, autograph=False) if in_graph else model.estimate_gradients
     with pytest.raises(ValueError, match=f"'{estimator}' takes the examples of a batch one by one"):
-        model.estimate_gradients(X, Y)
+        run(X, Y)
+
+
+@pytest.mark.parametrize("estimator", ["disarm", "arms", "rloo"])
+def test_categorical_gates_that_the_whole_batch_shares(estimator):
+    """As many of two classes as of binary ones: the same gradient, by the classes' logits."""
+
+    class Gates(keras.layers.Layer):
+        def build(self, shape):
+            self.gate_logits = self.add_weight(shape=(3, 2), initializer="zeros", name="gate_logits")
+            self.units = rt.layers.StochasticCategorical(2, estimator, seed=1, shared=True)
+
+        def call(self, x, training=None):
+            return x * self.units(tf.convert_to_tensor(self.gate_logits), training=training)[tf.newaxis, :, 1]
+
+    inputs = keras.Input((3,))
+    model = randomized(rt.StochasticModel(inputs, keras.layers.Dense(2)(Gates()(inputs))))
+    report = rt.diagnostics.check_unbiased(model, X, Y, num_estimates=4000, jit_compile=False)
+    place = [variable.name for variable in model.model_variables].index("gate_logits")
+    assert report.unbiased, report
+    assert 5.0 * report.standard_error[place].max() < 0.5 * np.abs(report.exact[place]).max()
+
+
+@pytest.mark.parametrize("estimator", ["local_expectation", "disarm", "unordered_set"])
+def test_a_last_batch_that_is_smaller_trains_under_xla(estimator):
+    model = randomized(gated_rows(estimator))
+    model.compile("sgd", loss="mse", jit_compile=True)
+    history = model.fit(np.ones((7, 3), np.float32), np.ones((7, 2), np.float32), batch_size=5, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def gated_rows(estimator):
+    """A unit of its own for each example and input."""
+    inputs = keras.Input((3,))
+    b = rt.layers.StochasticBinary(estimator, seed=1)(keras.layers.Dense(3)(inputs))
+    return rt.StochasticModel(inputs, keras.layers.Dense(2)(b))
 
 
 @pytest.mark.filterwarnings("ignore:Layer 'flatten'.*does not support masking")

@@ -136,6 +136,22 @@ def test_a_copy_is_trained_before_the_measurement_and_the_model_stays():
         rt.diagnostics.compare(bare, np.ones([2, 5], np.float32), steps=1)
 
 
+def test_the_copy_has_the_estimator_of_the_model_with_its_options_and_lists_stay_lists():
+    left, right = keras.Input((3,)), keras.Input((3,))
+    units = rt.layers.StochasticBinary(rt.estimators.Rloo(num_samples=5), seed=1)
+    b = units(keras.layers.Dense(4)(keras.layers.Concatenate()([left, right])))
+    model = rt.StochasticModel([left, right], [keras.layers.Dense(2)(b), keras.layers.Dense(2)(b)])
+    model.compile("sgd", loss=["mse", "mse"])
+    copy = trained(model, [X, X], [Y, Y], 3, 5)
+    assert copy.estimator.num_samples == 5
+    assert int(copy.optimizer.iterations) == 5
+
+
+def test_inputs_and_targets_of_different_number_are_refused():
+    with pytest.raises(ValueError, match=r"equally many examples. Received: \[3, 4\]"):
+        rt.diagnostics.compare(network(), X, Y[:3], names=["nvil"], batch_size=2)
+
+
 @pytest.mark.parametrize(("name", "value", "least"), [("batch_size", 0, 1), ("batch_size", 2.5, 1), ("steps", -1, 0)])
 def test_bad_sizes_of_batches_and_numbers_of_steps_are_named(name, value, least):
     with pytest.raises(ValueError, match=rf"`{name}` must be an integer of {least} or more. Received: {name}={value}"):

@@ -71,7 +71,7 @@ def test_fewer_than_one_likeliest_state_is_refused(num_likeliest):
         rt.estimators.RaoBlackwell(num_likeliest=num_likeliest)
 
 
-@pytest.mark.parametrize("gamma", [-0.1, 1.1, "1", None])
+@pytest.mark.parametrize("gamma", [-0.1, 1.1, "1", None, True])
 def test_gamma_outside_of_zero_to_one_is_refused(gamma):
     with pytest.raises(ValueError, match=r"`gamma` must be a number in \[0, 1\]. Received: gamma="):
         rt.estimators.Ovis(gamma=gamma)

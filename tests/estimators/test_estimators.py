@@ -245,6 +245,11 @@ def test_ovis_is_its_formula(gamma):
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_ovis_is_unbiased_at_gamma_0_only():
+    assert rt.estimators.Ovis().unbiased
+    assert not rt.estimators.Ovis(gamma=1.0).unbiased
+
+
 def test_wake_sleep_is_its_formula():
     value, gradient = estimate(rt.estimators.WakeSleep(num_samples=3))
     b = hard_samples(STREAMS)

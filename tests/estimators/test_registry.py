@@ -34,6 +34,13 @@ def test_names_of_a_quality(quality, value):
     assert 0 < len(found) < len(ALL)
 
 
+def test_an_unknown_family_is_named():
+    with pytest.raises(
+        ValueError, match=r"`family` must be one of bernoulli, categorical, subset. Received: family='b"
+    ):
+        rt.estimators.names(family="binary")
+
+
 def test_qualities_are_asked_for_together():
     found = rt.estimators.names(family="subset", unbiased=True, needs_derivative=False)
     assert {"rloo", "reinforce", "unordered_set"} <= set(found)

@@ -26,6 +26,13 @@ def test_outputs_by_mode():
     assert len(np.unique(outputs["sample"], axis=0)) > 5
 
 
+def test_the_mode_of_nan_is_nan():
+    logits = np.array([[1.0, np.nan, 2.0], [1.0, 0.0, 2.0]], np.float32)
+    mode = np.asarray(rt.layers.StochasticSubset(1, inference="mode")(logits))
+    assert np.isnan(mode[0]).any()
+    np.testing.assert_array_equal(mode[1], [0.0, 0.0, 1.0])
+
+
 def test_probabilities_are_returned_on_request():
     sample, logits, probabilities = rt.layers.StochasticSubset(2, return_logits=True, return_probs=True)(LOGITS)
     assert sample.shape == LOGITS.shape

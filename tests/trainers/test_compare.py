@@ -33,7 +33,9 @@ def test_table_picture_and_advice(tmp_path, capsys):
 def test_what_was_measured_before_is_kept(tmp_path, capsys):
     assert command(*TINY, "--names=reinforce,rodeo", f"--workdir={tmp_path}") == 0
     before = (tmp_path / "compare.csv").read_text().splitlines()
-    (tmp_path / "measured" / "rodeo.npz").write_bytes(b"damaged")
+    kept = tmp_path / "measured" / "rodeo.npz"
+    kept.write_bytes(kept.read_bytes()[:-30])
+    (tmp_path / "measured" / "straight_through.npz").write_bytes(b"")
     capsys.readouterr()
     assert command(*TINY, "--names=reinforce,rodeo,straight_through", f"--workdir={tmp_path}") == 0
     lines = capsys.readouterr().out.splitlines()

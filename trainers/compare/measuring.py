@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
 
 from rebar_tf import estimators
-from rebar_tf.callbacks import replacing
+from rebar_tf.callbacks import global_step, replacing
 from rebar_tf.callbacks.event_file import EventFile
 from rebar_tf.diagnostics import Advice, Measured
 from rebar_tf.diagnostics.adviser import Adviser, Finding, Means, conclude
@@ -22,7 +23,7 @@ from trainers.common.files import write_csv, write_json
 from trainers.common.tasks import TASKS
 from trainers.run.workdir import Workdir
 
-_FREE = ("workdir", "names")  # flags that change nothing of what is measured of an estimator
+_FREE = ("workdir", "names")  # flags that change no more of a measurement than how long it takes
 
 
 def run(given: dict[str, Any]) -> None:
@@ -55,10 +56,13 @@ def _claimed(given: dict[str, Any]) -> pathlib.Path:
     """The folder of what is measured, which holds nothing of another comparison."""
     workdir = pathlib.Path(given["workdir"])
     asked = {name: value for name, value in given.items() if name not in _FREE}
+    if given["run"] is not None:  # a run that has trained on since is another model
+        asked["run_step"] = global_step(Workdir(given["run"]).load_model())
     flags, measured = workdir / "flags.json", workdir / "measured"
     if flags.exists() and _json(flags) != asked:
         raise BadInput(
-            f"flag --workdir={workdir}: holds a comparison with other flags; expected another folder, or those flags"
+            f"flag --workdir={workdir}: holds a comparison with other flags, or of another step of the run; "
+            "expected another folder, or those flags"
         )
     try:
         measured.mkdir(parents=True, exist_ok=True)
@@ -105,10 +109,10 @@ def _save(path: pathlib.Path, finding: Finding) -> None:
 def _load(path: pathlib.Path) -> Finding | None:
     """What was measured before; None for nothing, or a file that cannot be read."""
     try:
-        with np.load(path) as kept:
+        with open(path, "rb") as file, np.load(file) as kept:
             measured = Measured(**json.loads(str(kept["measured"])))
             return Finding(measured, Means(kept["mean"], kept["variance"]) if "mean" in kept else None)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError):
         return None
 
 
