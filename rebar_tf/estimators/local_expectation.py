@@ -10,7 +10,7 @@ from rebar_tf.distributions import independent
 from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators.base import Estimate, Estimator, Objective, evaluate_at
 from rebar_tf.estimators.registry import register
-from rebar_tf.sampling import HardSampler, Site, static_or_dynamic_shape
+from rebar_tf.sampling import HardSampler, Site
 
 
 @register
@@ -48,7 +48,8 @@ class LocalExpectation(Estimator):
 def summed_out(objective: Objective, trace: HardSampler, f: tf.Tensor, site: Site) -> tf.Tensor:
     """The cotangent of a layer's logits, a loop over its units and the values that they do not have."""
     distribution = independent(site.distribution)
-    of_units = static_or_dynamic_shape(distribution.log_prob_of_units(site.sample)[0])
+    log_p = distribution.log_prob_of_units(site.sample)
+    of_units = log_p.shape[1:] if log_p.shape[1:].is_fully_defined() else tf.shape(log_p)[1:]
     turns = distribution.num_values(tuple(site.logits.shape)) - 1
     # A number where it is known: XLA needs it, as TensorFlow makes the gradient of any loop under a tape.
     known = None if tf.is_tensor(of_units) else turns * math.prod(of_units)
