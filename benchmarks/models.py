@@ -19,6 +19,12 @@ BATCH = 24
 _STEPS = 50  # of a program
 
 
+def whole_programs(*parts: np.ndarray) -> list[np.ndarray]:
+    """The examples of an epoch without those of a shorter program, which would be compiled by itself."""
+    count = len(parts[0]) // (BATCH * _STEPS) * BATCH * _STEPS
+    return [part[:count] for part in parts]
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """A model and its data.
