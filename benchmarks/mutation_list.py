@@ -979,10 +979,10 @@ MUTATIONS = (
         ADVISER,
     ),
     Mutation(
-        "the copy is not trained",
+        "the copy is trained for one step",
         "rebar_tf/diagnostics/twin.py",
-        "    copy.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)\n",
-        "",
+        "self.model.stop_training = self.left == 0",
+        "self.model.stop_training = True",
         ADVISER,
     ),
     Mutation(
