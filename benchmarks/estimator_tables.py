@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import app, flags, logging
 
+from trainers.common import markdown
 from trainers.common.tensorflow_import import import_tensorflow
 
 GUIDE = pathlib.Path(__file__).parents[1] / "docs" / "estimators.md"
@@ -70,7 +71,7 @@ def registry_table() -> str:
         row = [f"`{name}`", scope, unbiased, kind.evaluations, derivative, families, trained(name), reference(kind)]
         rows.append(row)
     titles = ["name", "trains a", "unbiased", "evaluations of f", "needs df/db", "families", "own parameters", "source"]
-    return _table(titles, rows)
+    return markdown.table(titles, rows)
 
 
 _PARTS = {"scale": "scales", "raw_s0": "scales", "raw_s1": "scales", "alpha": "scales", "beta": "scales"}
@@ -110,7 +111,7 @@ def measured_table() -> str:
         rows.append(cells)
         print("|", " | ".join(cells), "|", flush=True)
     columns = [f"{network}: {title}" for network in NETWORKS for title in ("bias", "variance", "us a step")]
-    return f"{_table(['name', *columns], rows)}\n\n{_conditions(plain)}"
+    return f"{markdown.table(['name', *columns], rows)}\n\n{_conditions(plain)}"
 
 
 def options_table() -> str:
@@ -123,7 +124,7 @@ def options_table() -> str:
         cells = _cells("rebar", measure(estimators.Rebar(**options), OPTIONS_NETWORK), plain)
         rows.append([f"`{option_label(options)}`", *cells])
         print("|", " | ".join(rows[-1]), "|", flush=True)
-    table = _table(["`rt.estimators.Rebar(...)`", "bias", "variance", "us a step"], rows)
+    table = markdown.table(["`rt.estimators.Rebar(...)`", "bias", "variance", "us a step"], rows)
     return f"{table}\n\n{_conditions({OPTIONS_NETWORK: plain})}"
 
 
@@ -265,24 +266,6 @@ def train_control(model, data: list[np.ndarray], num_steps: int) -> float:
     return min(seconds)
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))
-
-
-def between_markers(text: str, name: str) -> str:
-    """What the guide holds as the table of that name."""
-    return _section(name).search(text)[2]
-
-
-def replace_table(text: str, name: str, table: str) -> str:
-    """The guide with another table of that name."""
-    return _section(name).sub(lambda found: f"{found[1]}{table}{found[3]}", text)
-
-
-def _section(name: str) -> re.Pattern:
-    return re.compile(rf"(<!-- begin {name}[^>]*-->\n\n)(.*?)(\n\n<!-- end {name} -->)", re.DOTALL)
-
-
 def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     import_tensorflow()
@@ -291,7 +274,7 @@ def main(argv: Sequence[str]) -> None:
     if flags.FLAGS.write:
         text = GUIDE.read_text()
         for name, table in tables.items():
-            text = replace_table(text, name, table)
+            text = markdown.replace_between_markers(text, name, table)
         GUIDE.write_text(text)
 
 

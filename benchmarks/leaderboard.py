@@ -28,10 +28,10 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainers.common import flags
+from trainers.common import flags, markdown
 from trainers.common.errors import BadInput, reports_bad_input
 from trainers.common.tensorflow_import import import_tensorflow
 
@@ -43,17 +43,6 @@ if TYPE_CHECKING:
 
 ROOT = pathlib.Path(__file__).parents[1]
 TABLE, PAGE = ROOT / "docs" / "leaderboard.csv", ROOT / "docs" / "leaderboard.md"
-COLUMNS = (
-    "dataset",
-    "model",
-    "estimator",
-    "seed",
-    "seconds",
-    "steps",
-    "bound",
-    "steps_of_a_million",
-    "bound_of_a_million",
-)
 _RATE = 1e-3
 _SAMPLES = 10  # single-sample bounds of each held-out image
 
@@ -85,31 +74,20 @@ def data_of(given: dict[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in ("dataset", "data_dir")}
 
 
-MODELS = (
-    "sbn_linear1",
-    "sbn_linear2",
-    "sbn_nonlinear1",
-    "sp_linear1",
-    "sp_linear2",
-    "sp_nonlinear1",
-    "code",
-    "two_codes",
-)
+TASKS = {"sbn": "generative", "sp": "structured"}
+NETS = {"linear1": (1, False), "linear2": (2, False), "nonlinear1": (1, True)}
+CODES = {"code": [(10, 8)], "two_codes": [(20, 4), (10, 8)]}
+MODELS = (*(f"{task}_{net}" for task in TASKS for net in NETS), *CODES)
 
 
-def settings(**data: str | None) -> dict[str, Callable[[], Setting]]:
-    """The models by name: the paper's, and two with categorical codes."""
+def setting(name: str, data: dict[str, Any]) -> Setting:
+    """A model by its name: one of the paper's, or one with categorical codes."""
     from benchmarks import models
 
-    options = {"learning_rate": _RATE, **data}
-    found: dict[str, Callable[[], Setting]] = {
-        f"{label}_{net}": functools.partial(models.paper_network, task, num_layers, nonlinear, **options)
-        for label, task in (("sbn", "generative"), ("sp", "structured"))
-        for net, num_layers, nonlinear in (("linear1", 1, False), ("linear2", 2, False), ("nonlinear1", 1, True))
-    }
-    found["code"] = functools.partial(models.categorical_autoencoder, [(10, 8)], **data)
-    found["two_codes"] = functools.partial(models.categorical_autoencoder, [(20, 4), (10, 8)], **data)
-    return found
+    if name in CODES:
+        return models.categorical_autoencoder(CODES[name], **data)
+    task, net = name.split("_")
+    return models.paper_network(TASKS[task], *NETS[net], learning_rate=_RATE, **data)
 
 
 Cell = tuple[str, str, int]
@@ -118,7 +96,7 @@ Cell = tuple[str, str, int]
 def cells(given: dict[str, Any]) -> Iterable[Cell]:
     """Models, estimators that serve them, and seeds: a whole seed before the next."""
     import_tensorflow()
-    names = {model: settings(**data_of(given))[model]().estimators() for model in given["models"]}
+    names = {model: setting(model, data_of(given)).estimators() for model in given["models"]}
     for seed, model in itertools.product(range(given["seeds"]), given["models"]):
         for name in names[model]:
             if given["estimators"] is None or name in given["estimators"]:
@@ -165,22 +143,19 @@ def run_cell(model_name: str, estimator: str, seed: str, seconds: float, data: d
     """Trains one cell in this process: its row."""
     import_tensorflow()
     import keras
+    import numpy as np
 
     import rebar_tf as rt
     from benchmarks import models
 
-    setting = settings(**data)[model_name]()
-    keras.utils.set_random_seed(int(seed))
-    batch = [part[: models.BATCH] for part in setting.train]
-    of_a_million = -(-1_000_000 // (models.BATCH * evaluations(setting.build(estimator, int(seed)), batch)))
-    model = setting.build(estimator, int(seed))
+    own = setting(model_name, data)
+    batch = [part[: models.BATCH] for part in own.train]
+    of_a_million = -(-1_000_000 // (models.BATCH * evaluations(own.build(estimator, int(seed)), batch)))
+    model = own.build(estimator, int(seed))
 
     def bound() -> float:
-        return round(
-            sum(float(model.bound(*setting.held_out, num_samples=1, seed=s).mean()) for s in range(_SAMPLES))
-            / _SAMPLES,
-            3,
-        )
+        bounds = [model.bound(*own.held_out, num_samples=1, seed=number).mean() for number in range(_SAMPLES)]
+        return round(float(np.mean(bounds)), 3)
 
     class Clock(keras.callbacks.Callback):
         """Ends the training after that time; the first program, which is compiled, and what measures do not count."""
@@ -196,22 +171,19 @@ def run_cell(model_name: str, estimator: str, seed: str, seconds: float, data: d
             self.model.stop_training = now - self.started > seconds
 
     clock = Clock()
-    model.fit(
-        *models.whole_programs(*setting.train), batch_size=models.BATCH, epochs=10**6, verbose=0, callbacks=[clock]
-    )
-    steps = rt.callbacks.global_step(model)
-    found = (
-        data["dataset"],
-        model_name,
-        estimator,
-        int(seed),
-        seconds,
-        steps,
-        bound(),
-        of_a_million,
-        clock.bound_of_a_million,
-    )
-    return dict(zip(COLUMNS, found, strict=True))
+    images = models.whole_programs(*own.train)
+    model.fit(*images, batch_size=models.BATCH, epochs=10**6, verbose=0, callbacks=[clock])
+    return {
+        "dataset": data["dataset"],
+        "model": model_name,
+        "estimator": estimator,
+        "seed": int(seed),
+        "seconds": seconds,
+        "steps": rt.callbacks.global_step(model),
+        "bound": bound(),
+        "steps_of_a_million": of_a_million,
+        "bound_of_a_million": clock.bound_of_a_million,
+    }
 
 
 def evaluations(model: rt.training.StochasticTraining, batch: list[np.ndarray]) -> int:
@@ -248,7 +220,7 @@ def append_row(row: dict[str, Any]) -> None:
     """Adds a row to the table."""
     is_new = not TABLE.exists()
     with open(TABLE, "a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, list(row))
         if is_new:
             writer.writeheader()
         writer.writerow(row)
@@ -264,11 +236,7 @@ def write_page(rows: list[dict[str, str]]) -> None:
         "After a million evaluations of the objective for single images, where that took no longer:",
         table(rows, models, "bound_of_a_million"),
     ]
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(sections) + f"\n\n{END}{rest.partition(END)[2]}")
-
-
-BEGIN, END = "<!-- begin leaderboard -->", "<!-- end leaderboard -->"
+    PAGE.write_text(markdown.replace_between_markers(PAGE.read_text(), "leaderboard", "\n\n".join(sections)))
 
 
 def table(rows: list[dict[str, str]], models: list[str], column: str) -> str:
@@ -287,12 +255,12 @@ def table(rows: list[dict[str, str]], models: list[str], column: str) -> str:
         best[model] = order[:1]
         for rank, name in enumerate(order, start=1):
             ranks[name].append(rank)
-    lines = [["estimator", "mean rank", *models], ["---"] * (2 + len(models))]
+    lines = []
     for name in sorted((name for name in bounds if ranks[name]), key=lambda name: np.mean(ranks[name])):
         cells = [f"{bounds[name][model]:.1f}" if model in bounds[name] else "-" for model in models]
         marked = [f"**{cell}**" if name in best[model] else cell for cell, model in zip(cells, models, strict=True)]
         lines.append([f"`{name}`", f"{np.mean(ranks[name]):.1f}", *marked])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(["estimator", "mean rank", *models], lines)
 
 
 def place(bound: float) -> float:

@@ -45,6 +45,7 @@ class Distribution(abc.ABC):
     | `relaxation_vjp`       | `sigma_lambda'(z)`     | cotangent of the relaxed sample -> of `z`      |
     | `coupled_residual_vjp` | `dz/dl - dz~/dl`       | cotangent of `z` -> of the logits              |
     | `turned`, `log_prob_of_units` |                 | each unit at another value, its probability    |
+    | `mixed_with_uniform`   |                        | each unit with a floor on its probabilities    |
     | `decision_logits`, `decide`, `decisions` |      | a sample as independent binary decisions       |
 
     An estimator's `families` are those that have what it asks for.
@@ -109,10 +110,6 @@ class Distribution(abc.ABC):
     def log_prob_of_states(self, states: tf.Tensor) -> tf.Tensor:
         """`[batch, states]`, from `states`."""
 
-    @abc.abstractmethod
-    def mixed_with_uniform(self, weight: float) -> Distribution:
-        """Each unit's law with so much of the uniform law mixed in, which keeps every value possible."""
-
 
 class IndependentUnits(Distribution):
     """Units that are independent of each other given their logits."""
@@ -143,6 +140,10 @@ class IndependentUnits(Distribution):
     @abc.abstractmethod
     def coupled_residual_vjp(self, cotangent: tf.Tensor, z: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
         """`cotangent^T (dz/dl - dz~/dl)`, with the noise of `z~` coupled to that of `z`."""
+
+    @abc.abstractmethod
+    def mixed_with_uniform(self, weight: float) -> Distribution:
+        """Each unit's law with so much of the uniform law mixed in, which keeps every value possible."""
 
     @abc.abstractmethod
     def log_prob_of_units(self, b: tf.Tensor) -> tf.Tensor:

@@ -100,10 +100,6 @@ class Subset(Distribution):
         chosen = tf.reduce_sum(states * self.logits[:, tf.newaxis], axis=list(range(2, states.shape.rank + 1)))
         return chosen - sum_units(self.log_normalizer()[..., tf.newaxis])[:, tf.newaxis]
 
-    def mixed_with_uniform(self, weight: float) -> Distribution:
-        """ValueError: the mixture is of no such law."""
-        raise ValueError(f"`unimix` must be 0 for subsets. Received: unimix={weight!r}")
-
     def num_states(self, shape: tuple[int, ...]) -> int:
         """How many joint subsets units of that shape have."""
         return math.comb(shape[-1], self.size) ** math.prod(shape[:-1])

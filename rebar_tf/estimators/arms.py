@@ -56,7 +56,7 @@ class Arms(MultiSampleEstimator):
         estimate = Estimate(value=f, direct=f, sites=trace.sites)
         for site in trace:
             decisions = Decisions(site, trace.step)
-            made = [decisions.drawn, *self.antithetic(decisions, trace.step)]
+            made = [decisions.drawn, *self.antithetic(decisions)]
             others = [evaluate_at(objective, trace, site, decisions.sample(each)) for each in made[1:]]
             values = tf.stack([tf.stop_gradient(f), *others])
             signals = (values - tf.reduce_mean(values, axis=0)) / (self.num_samples - 1)
@@ -65,14 +65,14 @@ class Arms(MultiSampleEstimator):
             estimate.plain.append(decisions.to_logits(total * weight * decisions.relevant(made)))
         return estimate
 
-    def antithetic(self, decisions: Decisions, step: tf.Tensor) -> list[tf.Tensor]:
+    def antithetic(self, decisions: Decisions) -> list[tf.Tensor]:
         """K - 1 further samples of the decisions, by the copula given the noise of the first."""
         power = float(self.num_samples - 1)
         rarer = tf.cast(decisions.logits < 0.0, tf.float32)  # the rarer value, and the noise's place on its side
         first = rarer * (1.0 - decisions.noise) + (1.0 - rarer) * decisions.noise
         remaining = tf.pow(first, 1.0 / power)  # 1 - d_1
         streams = range(_FIRST_STREAM, _FIRST_STREAM + self.num_samples - 1)
-        exponential = [-tf.math.log(decisions.uniform(step, stream)) for stream in streams]
+        exponential = [-tf.math.log(decisions.uniform(stream)) for stream in streams]
         total = sum(exponential)
         w = [tf.pow(1.0 - remaining * each / total, power) for each in exponential]
         q = tf.sigmoid(-tf.abs(decisions.logits))

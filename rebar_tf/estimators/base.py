@@ -18,6 +18,7 @@ from rebar_tf.tables import html_table
 
 Objective = Callable[[], tf.Tensor]
 
+ALL_FAMILIES = ("bernoulli", "categorical", "subset")  # for estimators that ask for no more than sample, score, mean
 _OF_EVERY_LAYER = ("name", "trainable", "dtype")
 
 
@@ -89,6 +90,10 @@ class ControlSpec:
     layer_names: tuple[str, ...]
     context_size: int | None = None
     seed: int | None = None
+
+    def seed_of_layer(self, i: int) -> int | None:
+        """The seed of the initial weights of what an estimator learns for one stochastic layer."""
+        return None if self.seed is None else self.seed + 10 + i
 
     def build_baseline(self) -> InputDependentBaseline | None:
         """A baseline for the model; None where it gives no context."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from rebar_tf.estimators.local import TemperedEstimator
+from rebar_tf.estimators.local import RelaxedEstimator
 from rebar_tf.estimators.registry import register
 
 
 @register
-class Concrete(TemperedEstimator):
+class Concrete(RelaxedEstimator):
     """Concrete: `df(sigma_lambda(z))/dl`, every layer relaxed, for all variables of the model.
 
     Biased: it is the gradient of a relaxed objective. In a model whose layers all have a local estimator what is

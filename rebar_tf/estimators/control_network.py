@@ -67,7 +67,7 @@ def build_networks(spec: ControlSpec, name: str) -> list[ControlNetwork]:
                 "the sequences one length, or use rebar, or rloo for an objective without derivative. Received: layer "
                 f"{layer!r} with samples of shape {(None, *shape)}"
             )
-        network = ControlNetwork(seed=None if spec.seed is None else spec.seed + 10 + i, name=f"{name}_{i}")
+        network = ControlNetwork(seed=spec.seed_of_layer(i), name=f"{name}_{i}")
         network.build((None, *shape))
         networks.append(network)
     return networks

@@ -30,25 +30,25 @@ class Decisions:
     """
 
     def __init__(self, site: Site, step: tf.Tensor):
-        self._site, self._units = site, independent(site.distribution)
+        self._site, self._step, self._units = site, step, independent(site.distribution)
         with tf.GradientTape(watch_accessed_variables=False) as self._tape:
             self._tape.watch(site.logits)
             self.logits = self._units.decision_logits()
-        self.noise, self.drawn = self._noise_given_sample(step)
+        self.noise, self.drawn = self._noise_given_sample()
 
-    def _noise_given_sample(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _noise_given_sample(self) -> tuple[tf.Tensor, tf.Tensor]:
         site = self._site
         if isinstance(site.distribution, Bernoulli):
             return site.noise, site.sample
         drawn, known = self._units.decisions(site.sample)
-        v, p = self.uniform(step, _STREAM), tf.sigmoid(self.logits)
+        v, p = self.uniform(_STREAM), tf.sigmoid(self.logits)
         given = tf.where(drawn > 0.0, 1.0 - p * v, (1.0 - p) * v)  # uniform above 1 - p, or below it
         noise = open_interval(tf.where(known > 0.0, given, v))
         return noise, tf.where(known > 0.0, drawn, self.made(noise))
 
-    def uniform(self, step: tf.Tensor, stream: int) -> tf.Tensor:
+    def uniform(self, stream: int) -> tf.Tensor:
         """Uniforms like the logits, others for each stream."""
-        return noise_of(Bernoulli(self.logits), self._site.source, step, self._site.index, stream)
+        return noise_of(Bernoulli(self.logits), self._site.source, self._step, self._site.index, stream)
 
     def made(self, noise: tf.Tensor) -> tf.Tensor:
         """The decisions of uniform noise, in {0, 1}."""

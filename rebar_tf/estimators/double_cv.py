@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rebar_tf.distributions.math import per_unit
-from rebar_tf.estimators.base import ControlSpec, Estimate, Objective
+from rebar_tf.estimators.base import ALL_FAMILIES, ControlSpec, Estimate, Objective
 from rebar_tf.estimators.multi_sample import MultiSampleEstimator, mean_of_others
 from rebar_tf.estimators.registry import register
 
@@ -39,7 +39,7 @@ class DoubleCv(MultiSampleEstimator):
     """
 
     estimator_name = "double_cv"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
     evaluations = "K"
     needs_derivative = True
     minimizes_variance = True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from rebar_tf.estimators.base import Estimate, Estimator, Objective, evaluate
+from rebar_tf.estimators.base import ALL_FAMILIES, Estimate, Estimator, Objective, evaluate
 from rebar_tf.estimators.registry import register
 from rebar_tf.sampling import ForcedSampler, Site
 
@@ -36,7 +36,7 @@ class Exact(Estimator):
     """
 
     estimator_name = "exact"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
     evaluations = "all states"
     enumerates = True
     serves_coupled = False

@@ -10,13 +10,13 @@ import tensorflow as tf
 
 from rebar_tf.distributions import Distribution, independent
 from rebar_tf.distributions.math import open_interval
-from rebar_tf.estimators.local import TemperedEstimator
+from rebar_tf.estimators.local import RelaxedEstimator
 from rebar_tf.estimators.registry import register
 from rebar_tf.validation import check_integer
 
 
 @register
-class GumbelRao(TemperedEstimator):
+class GumbelRao(RelaxedEstimator):
     """Gumbel-Rao: the derivative of Gumbel straight-through, a mean over K draws of the noise that give the sample.
 
         df(b)/db  1/K sum_k d sigma_lambda(z_k)/dz,        z_k ~ p(z | b).

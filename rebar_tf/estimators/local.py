@@ -65,10 +65,31 @@ class LocalEstimator(Estimator):
 
 
 class TemperedEstimator(LocalEstimator):
+    """Base of the local estimators that have a temperature, which nothing trains.
+
+    Args:
+        temperature: of the layer; `rebar_tf.callbacks.TemperatureScheduler` moves it.
+    """
+
+    def __init__(self, temperature: Temperature, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def build_variables(self, spec: ControlSpec) -> None:
+        self.temperature.build(len(spec.layer_shapes))
+
+    def diagnostics(self) -> dict[str, tf.Tensor]:
+        return self.temperature.diagnostics()
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "temperature": self.temperature.initial}
+
+
+class RelaxedEstimator(TemperedEstimator):
     """Base of the local estimators whose smooth sample is a relaxed one.
 
     Args:
-        temperature: lambda, > 0; a variable that nothing trains, see `rebar_tf.callbacks.TemperatureScheduler`.
+        temperature: lambda, > 0.
         relaxation: `"concrete"` or `"eq7"`.
 
     Raises:
@@ -76,18 +97,10 @@ class TemperedEstimator(LocalEstimator):
     """
 
     def __init__(self, temperature: float, relaxation: str = "concrete", **kwargs: Any):
-        super().__init__(**kwargs)
-        self.temperature = Temperature(temperature, relaxation)
-
-    def build_variables(self, spec: ControlSpec) -> None:
-        self.temperature.build(len(spec.layer_shapes))
+        super().__init__(Temperature(temperature, relaxation), **kwargs)
 
     def smooth(self, distribution: Distribution, noise: tf.Tensor) -> tf.Tensor:
         return self.temperature.relax(distribution, distribution.reparameterize(noise), layer=0)
 
-    def diagnostics(self) -> dict[str, tf.Tensor]:
-        return self.temperature.diagnostics()
-
     def get_config(self) -> dict[str, Any]:
-        temperature = self.temperature
-        return {**super().get_config(), "temperature": temperature.initial, "relaxation": temperature.relaxation}
+        return {**super().get_config(), "relaxation": self.temperature.relaxation}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rebar_tf.distributions.math import per_unit, sum_units
-from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, derivatives, evaluate
+from rebar_tf.estimators.base import ALL_FAMILIES, ControlSpec, Estimate, Estimator, Objective, derivatives, evaluate
 from rebar_tf.estimators.baseline import predict
 from rebar_tf.estimators.registry import register
 from rebar_tf.sampling import MeanSampler, check_same_number
@@ -29,7 +29,7 @@ class SimpleMuProp(Estimator):
     """
 
     estimator_name = "simple_muprop"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
     evaluations = "2"
 
     def build_variables(self, spec: ControlSpec) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar_tf.distributions.math import per_unit
-from rebar_tf.estimators.base import Estimate, Estimator, Objective, evaluate_at
+from rebar_tf.estimators.base import ALL_FAMILIES, Estimate, Estimator, Objective, evaluate_at
 from rebar_tf.estimators.joint_states import JointStates
 from rebar_tf.estimators.registry import register
 from rebar_tf.sampling import HardSampler, Site
@@ -42,7 +42,7 @@ class RaoBlackwell(Estimator):
     """
 
     estimator_name = "rao_blackwell"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
     evaluations = "1 + n (k + 1)"
     enumerates = True
     serves_coupled = False

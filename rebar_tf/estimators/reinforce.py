@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rebar_tf.distributions.math import per_unit
-from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective
+from rebar_tf.estimators.base import ALL_FAMILIES, ControlSpec, Estimate, Estimator, Objective
 from rebar_tf.estimators.baseline import predict
 from rebar_tf.estimators.registry import register
 
@@ -25,7 +25,7 @@ class Reinforce(Estimator):
     """
 
     estimator_name = "reinforce"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f = self.hard_pass(objective, step)
@@ -48,7 +48,7 @@ class Nvil(Estimator):
     """
 
     estimator_name = "nvil"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
 
     def build_variables(self, spec: ControlSpec) -> None:
         self.baseline = spec.build_baseline()

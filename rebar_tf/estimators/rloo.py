@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rebar_tf.estimators.base import Estimate, Objective
+from rebar_tf.estimators.base import ALL_FAMILIES, Estimate, Objective
 from rebar_tf.estimators.multi_sample import MultiSampleEstimator, mean_of_others
 from rebar_tf.estimators.registry import register
 
@@ -32,7 +32,7 @@ class Rloo(MultiSampleEstimator):
     """
 
     estimator_name = "rloo"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
     evaluations = "K"
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:

@@ -59,8 +59,7 @@ class Rodeo(MultiSampleEstimator):
         shape = (len(spec.layer_shapes),)
         self.alpha = self.add_weight(shape=shape, initializer="zeros", name="alpha")
         self.beta = self.add_weight(shape=shape, initializer="zeros", name="beta")
-        seeds = [None if spec.seed is None else spec.seed + 10 + i for i in range(len(spec.layer_shapes))]
-        self.networks = [SteinNetwork(seed, name=f"h_{i}") for i, seed in enumerate(seeds)]
+        self.networks = [SteinNetwork(spec.seed_of_layer(i), name=f"h_{i}") for i in range(len(spec.layer_shapes))]
         for network in self.networks:
             network.build()
 

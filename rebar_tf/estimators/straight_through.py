@@ -7,8 +7,8 @@ from typing import Any
 import tensorflow as tf
 
 from rebar_tf.distributions import Distribution
-from rebar_tf.estimators.base import ControlSpec
-from rebar_tf.estimators.local import LocalEstimator, TemperedEstimator
+from rebar_tf.estimators.base import ALL_FAMILIES
+from rebar_tf.estimators.local import LocalEstimator, RelaxedEstimator, TemperedEstimator
 from rebar_tf.estimators.registry import register
 from rebar_tf.estimators.temperature import Temperature
 
@@ -28,14 +28,14 @@ class StraightThrough(LocalEstimator):
     """
 
     estimator_name = "straight_through"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
 
     def smooth(self, distribution: Distribution, noise: tf.Tensor) -> tf.Tensor:
         return distribution.mean()
 
 
 @register
-class GumbelStraightThrough(TemperedEstimator):
+class GumbelStraightThrough(RelaxedEstimator):
     """Gumbel straight-through: hard samples forward, the derivative of the relaxed sample backward.
 
     `df(b)/db d sigma_lambda(z)/dl`. Biased; 1 evaluation of the objective, which must be differentiable in the samples.
@@ -62,7 +62,7 @@ class GumbelStraightThrough(TemperedEstimator):
 
 
 @register
-class DecoupledStraightThrough(LocalEstimator):
+class DecoupledStraightThrough(TemperedEstimator):
     """Decoupled straight-through: hard samples forward, the derivative of a mean of another temperature backward.
 
         df(b)/db dE[b; l / lambda]/dl,      E[b; l] = sigmoid(l) or softmax(l).
@@ -92,17 +92,7 @@ class DecoupledStraightThrough(LocalEstimator):
     estimator_name = "decoupled_straight_through"
 
     def __init__(self, temperature: float = 2.0, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.temperature = Temperature(temperature)
-
-    def build_variables(self, spec: ControlSpec) -> None:
-        self.temperature.build(len(spec.layer_shapes))
+        super().__init__(Temperature(temperature), **kwargs)
 
     def smooth(self, distribution: Distribution, noise: tf.Tensor) -> tf.Tensor:
         return type(distribution)(distribution.logits / self.temperature.of_layer(0)).mean()
-
-    def diagnostics(self) -> dict[str, tf.Tensor]:
-        return self.temperature.diagnostics()
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "temperature": self.temperature.initial}

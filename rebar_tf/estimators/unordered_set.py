@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from rebar_tf.distributions.math import per_unit
-from rebar_tf.estimators.base import Estimate, Objective, evaluate_at
+from rebar_tf.estimators.base import ALL_FAMILIES, Estimate, Objective, evaluate_at
 from rebar_tf.estimators.joint_states import JointStates
 from rebar_tf.estimators.multi_sample import MultiSampleEstimator
 from rebar_tf.estimators.registry import register
@@ -47,7 +47,7 @@ class UnorderedSet(MultiSampleEstimator):
     """
 
     estimator_name = "unordered_set"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
     evaluations = "1 + n (K - 1)"
     enumerates = True
     serves_coupled = False

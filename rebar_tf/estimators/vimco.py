@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.estimators.base import Estimate, Objective
+from rebar_tf.estimators.base import ALL_FAMILIES, Estimate, Objective
 from rebar_tf.estimators.multi_sample import MultiSampleEstimator, mean_of_others
 from rebar_tf.estimators.registry import register
 
@@ -36,7 +36,7 @@ class Vimco(MultiSampleEstimator):
     """
 
     estimator_name = "vimco"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
     objective = "bound"
     serves_coupled = False
     evaluations = "K"

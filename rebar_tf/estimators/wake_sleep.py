@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rebar_tf.estimators.base import Estimate, Objective
+from rebar_tf.estimators.base import ALL_FAMILIES, Estimate, Objective
 from rebar_tf.estimators.multi_sample import MultiSampleEstimator
 from rebar_tf.estimators.registry import register
 from rebar_tf.estimators.vimco import all_sets, multi_sample_bound
@@ -39,7 +39,7 @@ class WakeSleep(MultiSampleEstimator):
     """
 
     estimator_name = "wake_sleep"
-    families = ("bernoulli", "categorical", "subset")
+    families = ALL_FAMILIES
     objective = "bound"
     through_density = False
     serves_coupled = False

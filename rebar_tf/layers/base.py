@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from rebar_tf import estimators, sampling
-from rebar_tf.distributions import Distribution
+from rebar_tf.distributions import Distribution, independent
 from rebar_tf.validation import is_fraction, is_integer
 
 INFERENCE_MODES = ("sample", "mode", "mean")
@@ -121,7 +121,7 @@ class StochasticLayer(keras.layers.Layer):
         """The distribution of the layer's units, of logits as the layer takes them."""
         batched = logits[tf.newaxis] if self.shared else logits
         distribution = self.make_distribution(self.split(batched))
-        return distribution.mixed_with_uniform(self.unimix) if self.unimix else distribution
+        return independent(distribution).mixed_with_uniform(self.unimix) if self.unimix else distribution
 
     def make_distribution(self, logits: tf.Tensor) -> Distribution:
         """The distribution of logits in the shape that the family takes."""

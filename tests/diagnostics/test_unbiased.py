@@ -236,9 +236,9 @@ def with_relaxed_z(self, objective, trace, group):
     return f_relaxed, relaxed.outputs, relaxed.gradients(f_relaxed)
 
 
-def forgetful_noise(decisions, step):
+def forgetful_noise(decisions):
     """All decisions anew, in place of those behind the sample."""
-    noise = decisions.uniform(step, 8)
+    noise = decisions.uniform(8)
     return noise, decisions.made(noise)
 
 
@@ -336,7 +336,7 @@ CATEGORICAL_TWINS = [
     twin(
         "disarm",
         "noise that forgets the sample",
-        (decisions_module.Decisions, "_noise_given_sample", lambda self, step: forgetful_noise(self, step)),
+        (decisions_module.Decisions, "_noise_given_sample", forgetful_noise),
     ),
 ]
 SUBSET_TWINS = [

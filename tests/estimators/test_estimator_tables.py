@@ -6,6 +6,7 @@ import pytest
 
 import rebar_tf as rt
 from benchmarks import estimator_tables as tables
+from trainers.common import markdown
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +19,12 @@ def first_column(table):
 
 
 def test_the_guide_has_the_registrys_table(guide):
-    assert tables.between_markers(guide, "registry") == tables.registry_table()
+    assert markdown.between_markers(guide, "registry") == tables.registry_table()
 
 
 def test_the_guide_has_a_measurement_of_every_estimator_and_option(guide):
-    assert first_column(tables.between_markers(guide, "measured")) == rt.estimators.names()
-    _, *options = first_column(tables.between_markers(guide, "options"))
+    assert first_column(markdown.between_markers(guide, "measured")) == rt.estimators.names()
+    _, *options = first_column(markdown.between_markers(guide, "options"))
     assert options == [tables.option_label(option) for option in tables.OPTIONS]
 
 
@@ -53,9 +54,9 @@ def test_a_reference_over_several_lines_is_one_and_none_is_a_dash():
 
 def test_a_table_is_replaced_and_nothing_else():
     text = "before\n\n<!-- begin measured: by a command -->\n\nold\n\n<!-- end measured -->\n\nafter | a\\1 |\n"
-    new = tables.replace_table(text, "measured", "| \\|z\\| |")
+    new = markdown.replace_between_markers(text, "measured", "| \\|z\\| |")
     assert new == text.replace("old", "| \\|z\\| |")
-    assert tables.between_markers(new, "measured") == "| \\|z\\| |"
+    assert markdown.between_markers(new, "measured") == "| \\|z\\| |"
 
 
 def test_a_measurement_tells_bias_and_variance():

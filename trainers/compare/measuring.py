@@ -37,11 +37,12 @@ def run(given: dict[str, Any]) -> None:
     for name in names:
         if name not in estimators.names():
             raise BadInput(f"flag --names={name}: expected some of {', '.join(estimators.names())}")
-    workdir = _claimed(given)
+    trained = None if given["run"] is None else Workdir(given["run"]).load_model()
+    workdir = _claimed(given, trained)
     findings = {name: _load(workdir / f"{name}.npz") for name in names}
     missing = [name for name, found in findings.items() if found is None]
     if missing:
-        adviser = _adviser(given)
+        adviser = _adviser(given, trained)
         for place, name in enumerate(missing, start=1):
             finding = findings[name] = adviser.measure(name, given["seconds"] / len(names))
             _save(workdir / f"{name}.npz", finding)
@@ -52,12 +53,12 @@ def run(given: dict[str, Any]) -> None:
     print(json.dumps({"best": advice.best, "table": str(workdir.parent / "compare.csv")}), flush=True)
 
 
-def _claimed(given: dict[str, Any]) -> pathlib.Path:
+def _claimed(given: dict[str, Any], trained: StochasticTraining | None) -> pathlib.Path:
     """The folder of what is measured, which holds nothing of another comparison."""
     workdir = pathlib.Path(given["workdir"])
     asked = {name: value for name, value in given.items() if name not in _FREE}
-    if given["run"] is not None:  # a run that has trained on since is another model
-        asked["run_step"] = global_step(Workdir(given["run"]).load_model())
+    if trained is not None:  # a run that has trained on since is another model
+        asked["run_step"] = global_step(trained)
     flags, measured = workdir / "flags.json", workdir / "measured"
     if flags.exists() and _json(flags) != asked:
         raise BadInput(
@@ -80,12 +81,10 @@ def _json(path: pathlib.Path) -> Any:
         return None
 
 
-def _adviser(given: dict[str, Any]) -> Adviser:
+def _adviser(given: dict[str, Any], trained: StochasticTraining | None) -> Adviser:
     experiment = _experiment(given)
     dataset = build.load_dataset(experiment)
-    model: StochasticTraining = (
-        build.build_model(experiment, dataset) if given["run"] is None else Workdir(given["run"]).load_model()
-    )
+    model = build.build_model(experiment, dataset) if trained is None else trained
     x, *y = TASKS[experiment.task].examples(dataset.train.astype(np.float32))
     return Adviser(model, x, y[0] if y else None, experiment.batch_size, given["steps"])
 

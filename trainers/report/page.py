@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 
 from trainers.common.errors import BadInput, one_line
+from trainers.common.markdown import between_markers, replace_between_markers
 
 _PARTS = ("tables", "figures")
 
@@ -28,7 +28,7 @@ class Page:
         except (OSError, ValueError) as error:
             raise BadInput(f"flag --page={path}: {one_line(error)}; expected a Markdown file") from error
         for name in _PARTS:
-            if not _section(name).search(self._text):
+            if between_markers(self._text, name) is None:
                 raise BadInput(
                     f"flag --page={path}: expected a file with lines <!-- begin {name} --> and <!-- end {name} -->, "
                     "an empty line after the first and before the second"
@@ -43,17 +43,10 @@ class Page:
             missing: captions of those that were not run.
         """
         parts = [f"### {name}.csv\n\n{text}" for name, text in tables.items()]
-        self._replace("tables", "\n\n".join(parts) or "Not run.")
+        text = replace_between_markers(self._text, "tables", "\n\n".join(parts) or "Not run.")
         pictures = [f"{caption}:\n\n![{caption}]({self._link(path)})" for caption, path in figures.items()]
-        self._replace("figures", "\n\n".join([*pictures, *(f"{caption}: not run." for caption in missing)]))
-        self.path.write_text(self._text)
+        pictures += [f"{caption}: not run." for caption in missing]
+        self.path.write_text(replace_between_markers(text, "figures", "\n\n".join(pictures)))
 
     def _link(self, path: pathlib.Path) -> str:
         return pathlib.Path(os.path.relpath(path, self.path.parent)).as_posix()
-
-    def _replace(self, name: str, text: str) -> None:
-        self._text = _section(name).sub(lambda found: f"{found[1]}{text}{found[3]}", self._text)
-
-
-def _section(name: str) -> re.Pattern:
-    return re.compile(rf"(<!-- begin {name}[^>]*-->\n\n)(.*?)(\n\n<!-- end {name} -->)", re.DOTALL)

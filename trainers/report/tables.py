@@ -14,6 +14,7 @@ from typing import Any
 
 from trainers.common import files
 from trainers.common.errors import BadInput
+from trainers.common.markdown import table
 from trainers.common.methods import label
 from trainers.sweep import results
 from trainers.sweep.results import DIVERGED, FINISHED, Row
@@ -157,13 +158,13 @@ def markdown(rows: list[Row]) -> str:
 
 
 def _part(column: str, problem: tuple[str, str], methods: list[str], ours: dict, theirs: dict) -> str:
-    lines = [["", "", *map(label, methods)], ["---"] * (len(methods) + 2)]
+    lines: list[list[str]] = []
     for model in MODELS:
         keys = [(column, *problem, model, method) for method in methods]
         lines.append([MODEL_TITLES[model], "here", *(str(ours.get(key, NOT_RUN)) for key in keys)])
         if any(key in theirs for key in keys):
             lines.append(["", "paper", *(str(theirs.get(key, "-")) for key in keys)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return table(["", "", *map(label, methods)], lines)
 
 
 _CSV_COLUMNS = (
