@@ -1,13 +1,15 @@
-"""The bound that each estimator reaches in the same time on one core, and with the same evaluations of the objective.
+"""The bound that each estimator reaches in the same time of one core, and with the same evaluations of the objective.
 
   python -m benchmarks.leaderboard --dataset=mnist --data_dir=DIR --seconds=60 --seeds=3
   python -m benchmarks.leaderboard --seconds=10 --seeds=1 --models=sbn_linear1,code --estimators=rebar,disarm
 
 The paper's six networks, generative and structured, and two autoencoders with categorical codes; every estimator with
 its default options that can serve them, which those that list joint states cannot. A cell, one model with one estimator
-and one seed, is a process that has a core to itself and trains for the given seconds; its first 50 steps, which are
-compiled, and the measurements do not count. What is measured is the bound of single samples on held-out images in nats,
-at the end and after the 50 steps in which the objective has been evaluated a million times for single images.
+and one seed, is a process that is confined to one core and trains for the given seconds of it; its first 50 steps,
+which are compiled, and the measurements do not count. The seconds are those in which the core worked for it, so that
+other work on the machine does not shorten its training. What is measured is the bound of single samples on held-out
+images in nats, at the end and after the 50 steps in which the objective has been evaluated a million times for single
+images.
 
 Each cell is a row of docs/leaderboard.csv as soon as it is done: a run that is broken off goes on where it
 was. At the end the tables of docs/leaderboard.md are written from the rows of these seconds. A cell takes some 15
@@ -61,9 +63,13 @@ def main(argv: Sequence[str]) -> int:
     if given["cell"] is not None:
         print(json.dumps(run_cell(*given["cell"].split("/"), given["seconds"], data_of(given))))
         return 0
-    for name in given["models"]:
-        if name not in MODELS:
-            raise BadInput(f"flag --models={name}: expected some of {', '.join(MODELS)}")
+    import_tensorflow()
+    import rebar_tf as rt
+
+    for flag, names in {"models": MODELS, "estimators": rt.estimators.names()}.items():
+        for name in given[flag] or ():
+            if name not in names:
+                raise BadInput(f"flag --{flag}={name}: expected some of {', '.join(names)}")
     run_missing(list(cells(given)), given)
     write_page(rows_of(given))
     return 0
@@ -95,7 +101,6 @@ Cell = tuple[str, str, int]
 
 def cells(given: dict[str, Any]) -> Iterable[Cell]:
     """Models, estimators that serve them, and seeds: a whole seed before the next."""
-    import_tensorflow()
     names = {model: setting(model, data_of(given)).estimators() for model in given["models"]}
     for seed, model in itertools.product(range(given["seeds"]), given["models"]):
         for name in names[model]:
@@ -163,11 +168,11 @@ def run_cell(model_name: str, estimator: str, seed: str, seconds: float, data: d
         started, bound_of_a_million = None, None
 
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-            now = time.perf_counter()
+            now = time.process_time()
             self.started = self.started or now
             if self.bound_of_a_million is None and rt.callbacks.global_step(self.model) >= of_a_million:
                 self.bound_of_a_million = bound()
-                self.started += time.perf_counter() - now
+                self.started += time.process_time() - now
             self.model.stop_training = now - self.started > seconds
 
     clock = Clock()
