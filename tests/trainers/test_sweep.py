@@ -364,18 +364,6 @@ def test_a_cluster_without_its_packages_says_what_to_install(small, monkeypatch,
     assert "flag --backend=dask: needs more packages: pip install 'rebar_tf[sweep]'" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["dask", "ray"])
-def test_a_cluster_of_two_workers_runs_the_same_cells(backend, small, tmp_path, rows):
-    package = {"dask": "dask.distributed", "ray": "ray"}[backend]
-    pytest.importorskip(package, reason="the extra `sweep` is not installed", exc_type=ImportError)
-    # What was patched in this process is not in the workers', which train for a few steps.
-    fixed = ("--jobs=2", "--num_steps=4", "--hidden_units=4", "--report_every=2")
-    assert small(*fixed, "--seeds=0,1", f"--backend={backend}") == 0
-    assert [(row["status"], row["steps"]) for row in rows()] == [("finished", 4)] * 2
-    assert all(-600 < row["valid_bound_100"] < -100 for row in rows())
-
-
 def test_two_real_cells(tmp_path):
     workdir = tmp_path / "sweep"
     arguments = ("--models=linear1", "--methods=nvil,rebar:0.1", "--learning_rates=3e-4", f"--workdir={workdir}")

@@ -12,8 +12,8 @@
       A grid of your choice; the table apart from the runs.
 
   python -m trainers.sweep --backend=dask --cluster=tcp://HOST:8786 --jobs=16 --workdir=/shared/sweep
-      The same on a cluster whose machines share --workdir (pip install 'rebar_tf[sweep]'). Under ray the lines of
-      progress come at the end, the rows of the table at once.
+      The same on a cluster whose machines share --workdir (pip install 'rebar_tf[sweep]'). A cell whose worker dies
+      goes on from its checkpoint on another.
 
 Each cell is a run of trainers.train in a separate process, on its share of the cores, with a folder of its own below
 --workdir, where log.txt has its output. results.csv has a row for each cell that has finished, diverged or failed. The
@@ -40,7 +40,8 @@ _METHODS = ("nvil", "muprop", "rebar:0.1", "rebar", "concrete:0.1")
 def parse(argv: Sequence[str]) -> Settings:
     """The settings of a command line."""
     values = flags.Flags()
-    flags.define_experiment(values, *SHARED_FLAGS, *FREE_FLAGS, "num_steps")
+    of_a_cell = (name for name in FREE_FLAGS if name != "worker_minutes")  # a cell is one process
+    flags.define_experiment(values, *SHARED_FLAGS, *of_a_cell, "num_steps")
     text = (
         "What is trained on what, separated by commas. Expected: dataset:task, as in mnist:structured, of the names of "
         "--dataset and --task of trainers.train."

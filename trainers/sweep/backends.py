@@ -1,62 +1,131 @@
-"""The clusters that joblib can send the cells of a sweep to."""
+"""The clusters that the cells of a sweep can be trained on. A cell whose worker dies is given to another."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-
-import joblib
+import dataclasses
+import functools
+import itertools
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from trainers.common.errors import BadInput, one_line
+from trainers.sweep import process
+from trainers.sweep.grid import Cell
+from trainers.sweep.heartbeat import Follower
+from trainers.sweep.process import Job, Outcome
+from trainers.sweep.results import FAILED
 
-GENERATING = ("local", "dask")  # those from which joblib returns each result as soon as it is there
 _EXTRA = "needs more packages: pip install 'rebar_tf[sweep]'"
+# What a worker leaves behind when it dies saves a checkpoint and ends, which takes seconds.
+_IN_USE_S = 60.0
+_DEATHS = 10  # of workers on one cell, after which it is not tried again
 
 
-@contextlib.contextmanager
-def connected(backend: str, address: str | None, jobs: int) -> Iterator[None]:
-    """In this block `joblib.Parallel` runs on a cluster.
+@dataclasses.dataclass(frozen=True)
+class RemoteRun:
+    """Trains a cell on the worker where it is called, and records its row from there.
+
+    Attributes:
+        table: of the results.
+        heartbeat: the file of the sweep; see `trainers.sweep.heartbeat`.
+    """
+
+    table: pathlib.Path
+    heartbeat: pathlib.Path
+
+    def __call__(self, job: Job) -> Outcome:
+        follower = Follower(self.heartbeat)
+
+        def run(job: Job) -> Outcome:
+            outcome = process.run(job, watch=follower.watch, in_use_s=_IN_USE_S)
+            failed = outcome.row is not None and outcome.row["status"] == FAILED
+            return Outcome(job.cell, None) if failed and follower.has_stopped else outcome
+
+        return process.run_and_record(run, job, self.table)
+
+
+def dask_outcomes(address: str | None, at_a_time: int, run: RemoteRun, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """The outcomes as they come, from a Dask cluster; its workers may join and leave meanwhile.
 
     Args:
-        backend: dask or ray.
-        address: of a cluster that runs already; None for one of `jobs` processes on this machine.
-        jobs: tasks at a time.
+        address: of the scheduler; None for a cluster of `at_a_time` processes on this machine.
+        at_a_time: cells at a time, if there are threads for so many.
+        run: what trains a cell.
+        jobs: the cells.
 
     Raises:
         BadInput: if the package is not installed, or the cluster does not answer.
     """
-    with _dask(address, jobs) if backend == "dask" else _ray(address, jobs), joblib.parallel_config(backend):
-        yield
-
-
-@contextlib.contextmanager
-def _dask(address: str | None, jobs: int) -> Iterator[None]:
     try:
-        from dask.distributed import Client
+        import dask
+        from dask.distributed import Client, wait
     except ImportError as error:
         raise BadInput(f"flag --backend=dask: {_EXTRA} ({one_line(error)})") from error
-    try:
-        local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-        client = Client(address) if address else Client(**local)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"flag --cluster={address}: {one_line(error)}; expected as in tcp://HOST:8786") from error
+    local = {"n_workers": at_a_time, "threads_per_worker": 1, "dashboard_address": None}
+    with dask.config.set({"distributed.scheduler.allowed-failures": _DEATHS}):
+        try:
+            client = Client(address) if address else Client(**local)
+        except (OSError, ValueError) as error:
+            raise BadInput(f"flag --cluster={address}: {one_line(error)}; expected as in tcp://HOST:8786") from error
     with client:
-        yield
+        waiting = iter(jobs)
+        running: dict[Any, Cell] = {}
+        while True:
+            for job in itertools.islice(waiting, at_a_time - len(running)):
+                running[client.submit(run, job, pure=False)] = job.cell
+            if not running:
+                return
+            for future in wait(list(running), return_when="FIRST_COMPLETED").done:
+                yield _outcome(running.pop(future), future.result)
 
 
-@contextlib.contextmanager
-def _ray(address: str | None, jobs: int) -> Iterator[None]:
+def ray_outcomes(address: str | None, at_a_time: int, run: RemoteRun, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """The outcomes as they come, from a Ray cluster; its nodes may join and leave meanwhile.
+
+    Args:
+        address: as in `ray://HOST:10001`, or `auto` on a node; None for a cluster on this machine.
+        at_a_time: cells at a time, if there are processors for so many.
+        run: what trains a cell.
+        jobs: the cells.
+
+    Raises:
+        BadInput: if the package is not installed, or the cluster does not answer.
+    """
     try:
         import ray
-        from ray.util.joblib import register_ray
     except ImportError as error:
         raise BadInput(f"flag --backend=ray: {_EXTRA} ({one_line(error)})") from error
     try:
-        ray.init(address) if address else ray.init(num_cpus=jobs, include_dashboard=False)
+        ray.init(address) if address else ray.init(num_cpus=at_a_time, include_dashboard=False)
     except (ConnectionError, ValueError) as error:
         raise BadInput(f"flag --cluster={address}: {one_line(error)}; expected as in ray://HOST:10001") from error
+    with contextlib.ExitStack() as stack:
+        stack.callback(ray.shutdown)
+        train = ray.remote(num_cpus=1, max_retries=_DEATHS)(_train)
+        waiting = iter(jobs)
+        running: dict[Any, Cell] = {}
+        while True:
+            for job in itertools.islice(waiting, at_a_time - len(running)):
+                running[train.remote(run, job)] = job.cell
+            if not running:
+                return
+            (future,), _ = ray.wait(list(running), num_returns=1)
+            yield _outcome(running.pop(future), functools.partial(ray.get, future))
+
+
+def _train(run: RemoteRun, job: Job) -> Outcome:
+    """What Ray calls: it takes functions only."""
+    return run(job)
+
+
+def _outcome(cell: Cell, result: Callable[[], Outcome]) -> Outcome:
+    """What a worker found; the reason where too many of them died on the cell."""
     try:
-        register_ray()
-        yield
-    finally:
-        ray.shutdown()
+        return result()
+    except Exception as error:  # of the cluster's package: it has kinds of its own
+        return Outcome(cell, None, f"{type(error).__name__}: {one_line(error)}")
+
+
+OUTCOMES = {"dask": dask_outcomes, "ray": ray_outcomes}

@@ -11,6 +11,7 @@ import queue
 import signal
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -59,18 +60,22 @@ class Outcome:
 Watch = Callable[[subprocess.Popen], contextlib.AbstractContextManager]
 
 
-def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext) -> Outcome:
+def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext, in_use_s: float = 0.0) -> Outcome:
     """Trains a cell, or continues to, in a separate process, whose output goes to log.txt in the folder.
 
     Args:
         job: what to run.
         threads: of TensorFlow.
         watch: from the process to a context in which it is waited for.
+        in_use_s: seconds in which to try again where another process trains in the folder.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
-    with open(job.folder / "log.txt", "a") as log, _start(job, threads, log) as process, watch(process):
-        status = process.wait()
-    return _outcome(job, status)
+    begin = time.monotonic()
+    while True:
+        with open(job.folder / "log.txt", "a") as log, _start(job, threads, log) as process, watch(process):
+            status = process.wait()
+        if status != IN_USE_STATUS or time.monotonic() - begin > in_use_s:
+            return _outcome(job, status)
 
 
 def run_and_record(runner: Callable[[Job], Outcome], job: Job, table: pathlib.Path) -> Outcome:

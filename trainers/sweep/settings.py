@@ -14,7 +14,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "nonlinear": {"num_layers": 1, "nonlinear": True},
 }
 # Flags of `trainers.train` that hold for all cells, and change their numbers.
-SHARED_FLAGS = ("binarization", "binarization_seed", "hidden_units", "batch_size", "report_every")
+SHARED_FLAGS = ("binarization", "binarization_seed", "hidden_units", "batch_size", "report_every", "mixed_precision")
 BACKENDS = ("local", "dask", "ray")
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator
 
 import joblib
 
 from trainers.common import build, signals
 from trainers.common.errors import BadInput, one_line
-from trainers.sweep import backends, grid, process, results
+from trainers.sweep import backends, grid, heartbeat, process, results
 from trainers.sweep.grid import Cell
 from trainers.sweep.process import Job, LocalRuns, Outcome
 from trainers.sweep.results import Row
@@ -32,7 +30,8 @@ def run(settings: Settings) -> int:
     workdir = pathlib.Path(settings.experiment.workdir or _WORKDIR).absolute()
     table = pathlib.Path(settings.results).absolute() if settings.results else workdir / "results.csv"
     cells = grid.cells(settings)
-    build.check_name("binarization", settings.experiment.binarization)
+    for flag in ("binarization", "mixed_precision"):
+        build.check_name(flag, getattr(settings.experiment, flag))
     _make_folders(workdir, table)
     left = _left(cells, results.read(table), settings.retry)
     for dataset in dict.fromkeys(cell.dataset for cell in left):
@@ -67,29 +66,20 @@ def _train(jobs: list[Job], total: int, table: pathlib.Path, settings: Settings)
     print(f"{total} cells, {total - len(jobs)} of them done before; {at_a_time} at a time; {table}", flush=True)
     if not jobs:
         return None
-    with _runner(settings, at_a_time) as (runner, parallel, received):
-        progress = Progress(total, total - len(jobs))
-        run = joblib.delayed(process.run_and_record)
-        for outcome in parallel(run(runner, job, table) for job in jobs):
-            progress.show(outcome)
-        return received()
-
-
-Runner = tuple[Callable[[Job], Outcome], joblib.Parallel, Callable[[], int | None]]
-
-
-@contextlib.contextmanager
-def _runner(settings: Settings, jobs: int) -> Iterator[Runner]:
-    """What runs a job, what runs several, and what returns the signal that stopped them."""
-    as_they_end = {"return_as": "generator_unordered"} if settings.backend in backends.GENERATING else {}
-    arguments = {"n_jobs": jobs, "batch_size": 1, **as_they_end}
-    if settings.backend == "local":
+    progress = Progress(total, total - len(jobs))
+    if settings.backend != "local":
+        outcomes = backends.OUTCOMES[settings.backend]
+        with heartbeat.beating(table.parent) as path:
+            for outcome in outcomes(settings.cluster, at_a_time, backends.RemoteRun(table, path), jobs):
+                progress.show(outcome)
+        return None
+    with LocalRuns(at_a_time) as runs:
         # Threads are enough, as each only waits for its process.
-        with LocalRuns(jobs) as runs:
-            yield runs.run, joblib.Parallel(backend="threading", **arguments), lambda: runs.received
-    else:
-        with backends.connected(settings.backend, settings.cluster, jobs):
-            yield process.run, joblib.Parallel(**arguments), lambda: None
+        parallel = joblib.Parallel(at_a_time, "threading", return_as="generator_unordered", batch_size=1)
+        run = joblib.delayed(process.run_and_record)
+        for outcome in parallel(run(runs.run, job, table) for job in jobs):
+            progress.show(outcome)
+        return runs.received
 
 
 class Progress:
