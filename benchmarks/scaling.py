@@ -1,10 +1,12 @@
-"""How the speed grows with the batch and with runs side by side, and what a bound takes.
+"""How cost grows: with the batch, the units, the layers, the samples, the runs side by side, and of a bound.
 
   python -m benchmarks.scaling
+  python -m benchmarks.scaling --parts=growth --plot=docs/pictures/scaling.png
 
-Prints three tables: steps and images per second by batch size; steps per second of two runs of `trainers.sweep`, one
-after the other on all cores and side by side; seconds and memory of the bound of 10,000 images, by number of samples.
-Batches and bounds are measured three times, and the medians are printed; the sweeps run once.
+Prints tables. growth: seconds of a step and memory of networks of many sizes, each in a process of its own, with the
+exponents of the straight lines through the logarithms, over all sizes and over the upper half of them, and a picture.
+workers: steps per second of two runs of `trainers.sweep`, one after the other on all cores and side by side. bounds:
+seconds and memory of the bound of 10,000 images, by number of samples. It takes some quarter of an hour.
 """
 
 from __future__ import annotations
@@ -19,25 +21,128 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from benchmarks import random_network
-from trainers.common.errors import reports_bad_input
+from trainers.common import flags
+from trainers.common.errors import BadInput, reports_bad_input
 from trainers.common.experiment import Experiment
+from trainers.common.tensorflow_import import import_tensorflow
 
-_ROUNDS, _PROGRAM, _PROGRAMS = 3, 100, 5
-_BATCHES = (24, 48, 96, 192, 384)
+_ROUNDS, _PROGRAM = 3, 100
 _SAMPLES = (1, 100, 300)
 _IMAGES = 10_000
 _SWEEP_STEPS = 5000
+_PARTS = ("growth", "workers", "bounds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """What grows, all else being the paper's network of one linear layer, REBAR and batches of 24.
+
+    Attributes:
+        title: of the table and the curve.
+        flag: of `trainers.train`.
+        values: of the flag.
+        others: flags that are the same at all values.
+    """
+
+    title: str
+    flag: str
+    values: tuple[int, ...]
+    others: tuple[str, ...] = ()
+
+
+_LAYERS = (1, 2, 4, 8)
+PANELS: dict[str, tuple[Axis, ...]] = {
+    "images a step": (Axis("batch", "batch_size", (24, 48, 96, 240, 480, 960, 2400, 4096)),),
+    "units a layer": (Axis("units", "hidden_units", (50, 100, 200, 500, 1000, 2000)),),
+    "layers": (
+        Axis("layers, a relaxed pass for each", "num_layers", _LAYERS, ("--group_size=1",)),
+        Axis("layers, a relaxed pass for two", "num_layers", _LAYERS, ("--group_size=2",)),
+        Axis("layers, one relaxed pass", "num_layers", _LAYERS, ("--group_size=8",)),
+    ),
+    "samples K": (Axis("samples", "num_samples", (2, 4, 8, 16), ("--estimator=multi_sample_rebar",)),),
+}
+Point = dict[str, float]
 
 
 @reports_bad_input("scaling")
 def main(argv: Sequence[str]) -> int:
-    experiment = random_network.parse(argv, __doc__)
-    print(sweep_table({jobs: sweep(jobs) for jobs in (1, 2)}))  # first, as it needs all cores
-    print(bound_table(bounds(experiment)))
-    print(batch_table(in_turn({batch: training(experiment, batch) for batch in _BATCHES})))
+    values = flags.Flags()
+    flags.define_list(values, "parts", _PARTS, f"What to measure. Expected: some of {', '.join(_PARTS)}.")
+    flags.define_string(values, "plot", None, "File of the picture of the growth. Unset: none.")
+    given = flags.parse(values, argv, __doc__)
+    for part in given["parts"]:
+        if part not in _PARTS:
+            raise BadInput(f"flag --parts={part}: expected some of {', '.join(_PARTS)}")
+    if "workers" in given["parts"]:  # first, as it needs all cores
+        print(sweep_table({jobs: sweep(jobs) for jobs in (1, 2)}), flush=True)
+    if "growth" in given["parts"]:
+        grown = {axis.title: growth(axis) for axes in PANELS.values() for axis in axes}
+        if given["plot"] is not None:
+            draw(grown, pathlib.Path(given["plot"]))
+    if "bounds" in given["parts"]:
+        print(bound_table(bounds()))
     return 0
+
+
+def growth(axis: Axis) -> list[Point]:
+    """The measurements along an axis; prints them as Markdown."""
+    points = []
+    print(f"| {axis.title} | us a step | MB | MFLOP a step | share of a large product's rate |\n{'| --- ' * 5}|")
+    for value in axis.values:
+        command = [sys.executable, "-m", "benchmarks.growth", f"--{axis.flag}={value}", *axis.others]
+        ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        point = json.loads(ended.stdout.splitlines()[-1])
+        points.append(point)
+        numbers = f"{1e6 * point['seconds']:.0f} | {point['peak_mb']:.0f} | {point['mflop']:.1f} | {point['share']:.2f}"
+        print(f"| {value} | {numbers} |", flush=True)
+    print("\n" + "; ".join(f"{name}: {text}" for name, text in fits(axis, points).items()) + "\n", flush=True)
+    return points
+
+
+def fits(axis: Axis, points: list[Point]) -> dict[str, str]:
+    """The exponents of time and memory, and the straight line of memory, in words."""
+    import numpy as np
+
+    seconds, memory = (np.array([point[name] for point in points]) for name in ("seconds", "peak_mb"))
+    sizes, upper = np.array(axis.values, float), slice(len(points) // 2, None)
+    slope, base = np.polyfit(sizes, memory, 1)
+    off = np.abs(memory - base - slope * sizes).max()
+    all_sizes, large = exponent(sizes, seconds), exponent(sizes[upper], seconds[upper])
+    return {
+        "exponent of time": f"{all_sizes:.2f}, of the upper half {large:.2f}",
+        "exponent of memory": f"{exponent(sizes, memory):.2f}",
+        "memory": f"{base:.0f} MB + {slope:.2f} MB for each, within {off:.0f} MB",
+    }
+
+
+def exponent(sizes: Any, values: Any) -> float:
+    """b of the line `log value = a + b log size`, by least squares."""
+    import numpy as np
+
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def draw(grown: dict[str, list[Point]], path: pathlib.Path) -> None:
+    """Writes the picture: time and memory over the size, by what grows."""
+    from trainers.common import plot
+
+    figure = plot.new_figure(3.6 * len(PANELS), 6.0)
+    rows = figure.subplots(2, len(PANELS), sharey="row", squeeze=False)
+    shown = (("seconds", "microseconds a step", 1e6), ("peak_mb", "peak memory, MB", 1.0))
+    for row, (name, label, scale) in enumerate(shown):
+        for axis_of_figure, (panel, axes) in zip(rows[row], PANELS.items(), strict=True):
+            for number, axis in enumerate(axes):
+                found = [scale * point[name] for point in grown[axis.title]]
+                text = f"{axis.title}: exponent {exponent(axis.values, found):.2f}"
+                axis_of_figure.loglog(axis.values, found, label=text, **plot.curve_style(number))
+            axis_of_figure.set_xlabel(panel)
+            axis_of_figure.grid(color="0.9", linewidth=0.6, which="both")
+            axis_of_figure.legend(fontsize=7)
+        rows[row][0].set_ylabel(label)
+    figure.savefig(path, dpi=110)
 
 
 def in_turn(runs: dict[int, Callable[[], object]]) -> dict[int, float]:
@@ -52,17 +157,12 @@ def in_turn(runs: dict[int, Callable[[], object]]) -> dict[int, float]:
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def training(experiment: Experiment, batch: int) -> Callable[[], object]:
-    """What trains on batches of that size for some programs."""
-    model, batches = random_network.build(dataclasses.replace(experiment, batch_size=batch), _PROGRAM)
-    return lambda: model.fit(batches, steps_per_epoch=_PROGRAM * _PROGRAMS, verbose=0, shuffle=False)
-
-
-def bounds(experiment: Experiment) -> dict[int, tuple[float, float]]:
+def bounds() -> dict[int, tuple[float, float]]:
     """For each number of samples the seconds of a bound, and the peak memory in MB until then."""
+    import_tensorflow()
     import numpy as np
 
-    model, _ = random_network.build(experiment, _PROGRAM)
+    model, _ = random_network.build(Experiment(), _PROGRAM)
     images = (np.random.default_rng(0).uniform(size=(_IMAGES, 784)) < 0.13).astype("float32")
     measured = {}
     for samples in _SAMPLES:
@@ -80,15 +180,6 @@ def sweep(jobs: int) -> list[float]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         summaries = [json.loads(path.read_text()) for path in pathlib.Path(folder).glob("*/summary.json")]
     return [summary["steps_per_second"] for summary in summaries]
-
-
-def batch_table(seconds: dict[int, float]) -> str:
-    """Markdown."""
-    lines = ["| images a step | steps/s | images/s |", "| --- | --- | --- |"]
-    for batch, value in seconds.items():
-        rate = _PROGRAM * _PROGRAMS / value
-        lines.append(f"| {batch} | {rate:.0f} | {rate * batch:.0f} |")
-    return "\n".join(lines) + "\n"
 
 
 def sweep_table(rates: dict[int, list[float]]) -> str:

@@ -5,8 +5,9 @@
 
 One linear layer on random digits of MNIST's size, as trainers.train trains it, in one process: memory and speed of each
 tenth of the run, the first of which warms up. Then the same number of steps as a run that is continued so many times, a
-process each: peak memory and speed of each. The last line of the output is JSON: how much memory grew from the second
-tenth to the last, and how much slower that was; and the same from the first to the last continuation.
+process each: peak memory and speed of each. Speed is in steps per second of a core, which other work on the machine
+changes little. The last line of the output is JSON: how much memory grew from the second tenth to the last, and how
+much slower that was; and the same from the first to the last continuation.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _PARTS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A tenth of a run, or a continuation: steps per second, and MB at its end or at most."""
+    """A tenth of a run, or a continuation: steps per second of a core, and MB at its end or at most."""
 
     speed: float
     megabytes: float
@@ -59,9 +60,9 @@ def in_one_process(num_steps: int) -> list[Part]:
     steps = num_steps // _PARTS // _PROGRAM * _PROGRAM
     parts = []
     for i in range(_PARTS):
-        begin = time.perf_counter()
+        begin = time.process_time()
         model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)
-        parts.append(Part(steps / (time.perf_counter() - begin), resident()))
+        parts.append(Part(steps / (time.process_time() - begin), resident()))
         print(f"{(i + 1) * steps} steps: {parts[-1].speed:.0f} steps/s, {parts[-1].megabytes:.0f} MB", flush=True)
     return parts
 
@@ -84,8 +85,7 @@ def by_continuations(steps: int, resumes: int) -> list[Part]:
             _, status, used = os.wait4(process.pid, 0)
             if status:
                 raise RuntimeError(f"{' '.join(command)} ended with {status}")
-            summary = json.loads(pathlib.Path(folder, "run", "summary.json").read_text())
-            parts.append(Part(summary["steps_per_second"], used.ru_maxrss / 1e3))
+            parts.append(Part(steps / (used.ru_utime + used.ru_stime), used.ru_maxrss / 1e3))
             print(f"process {i + 1}: {parts[-1].speed:.0f} steps/s, {parts[-1].megabytes:.0f} MB at most", flush=True)
     return parts
 

@@ -111,12 +111,12 @@ def profile(run: Callable[[], object]) -> dict[str, list[float]]:
     return durations
 
 
-def optimized(model: rt.training.StochasticTraining, batches: tf.data.Dataset) -> str:
-    """The program as XLA runs it."""
+def optimized(model: rt.training.StochasticTraining, batches: tf.data.Dataset, steps: int = _PROGRAM) -> str:
+    """The program of that many steps as XLA runs it."""
     import tensorflow as tf
 
-    block = next(iter(batches.batch(_PROGRAM)))
-    return model.train_function.program.experimental_get_compiler_ir(block, tf.constant(_PROGRAM))("optimized_hlo")
+    block = next(iter(batches.batch(steps)))
+    return model.train_function.program.experimental_get_compiler_ir(block, tf.constant(steps))("optimized_hlo")
 
 
 def kinds(program: str) -> dict[str, str]:
