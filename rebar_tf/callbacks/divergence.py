@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from rebar_tf.callbacks.reports import Logs, global_step, report
+from rebar_tf.training.metrics import own_value
 
 _WATCHED = ("bound", "valid_bound", "log_grad_variance", "temperature")
 
@@ -53,7 +54,7 @@ class StopOnDivergence(keras.callbacks.Callback):
 def check_finite(model: keras.Model) -> None:
     """Raises `Diverged` if a number that training goes on from is NaN or infinite."""
     for variable in _state(model):
-        values = keras.ops.convert_to_numpy(variable)
+        values = own_value(variable)
         finite = np.isfinite(values)
         if not finite.all():
             raise Diverged(global_step(model), variable.path, float(values[~finite].flat[0]))

@@ -15,12 +15,15 @@ _LABELS = {
     "valid_bound": "valid {:.2f}",
     "log_grad_variance": "log grad variance {:.2f}",
     "temperature": "temperature {:.3f}",
+    "skipped_steps": "skipped {:.0f}",
     "steps_per_second": "{:.0f} steps/s",
 }
 
 
 class ProgressLine(keras.callbacks.Callback):
     """Prints one line for each epoch: step, bounds, log gradient variance, temperature, speed, time left.
+
+    Under loss scaling also how many steps were skipped in all, as a gradient overflowed.
 
     Args:
         num_steps: steps at the end of training, to compute the time left; None leaves it out.

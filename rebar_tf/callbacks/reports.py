@@ -8,8 +8,13 @@ Logs = dict[str, float] | None
 
 
 def global_step(model: keras.Model) -> int:
-    """The number of training steps that the model has done, including those of earlier calls of `fit`."""
-    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))  # of one replica, where there are several
+    """The number of training steps that the model has done, including those of earlier calls of `fit`.
+
+    A step that a loss-scaling optimizer skipped, as a gradient overflowed, counts as done.
+    """
+    skips = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) and hasattr(model, "estimator")
+    steps = model.estimator.step if skips else model.optimizer.iterations
+    return int(keras.ops.convert_to_numpy(steps))  # of one replica, where there are several
 
 
 def report(logs: dict[str, float]) -> dict[str, float]:

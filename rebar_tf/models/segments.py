@@ -37,7 +37,9 @@ def derive_seeds(seed: int, num_layers: int) -> Iterator[int]:
     return (int(state) & 0x7FFFFFFF for state in np.random.SeedSequence(seed).generate_state(64 * num_layers))
 
 
-def segment(name: str, inputs: int, outputs: int, tanh_units: list[int], seeds: Iterator[int]) -> keras.Sequential:
+def segment(
+    name: str, inputs: int, outputs: int, tanh_units: list[int], seeds: Iterator[int], dtype: keras.DTypePolicy
+) -> keras.Sequential:
     """The layers between two stochastic ones, built: tanh layers, if any, and a linear one.
 
     Args:
@@ -46,12 +48,15 @@ def segment(name: str, inputs: int, outputs: int, tanh_units: list[int], seeds: 
         outputs: units of the layer after.
         tanh_units: of each tanh layer; none for a linear segment.
         seeds: where each layer takes its initial weights' seed from.
+        dtype: policy of the layers.
     """
 
     def dense(units: int, activation: str | None = None) -> FactoredDense:
-        return FactoredDense(units, activation=activation, kernel_initializer=PaperInitializer(next(seeds)))
+        initializer = PaperInitializer(next(seeds))
+        return FactoredDense(units, activation=activation, kernel_initializer=initializer, dtype=dtype)
 
     layers = keras.Sequential([*(dense(units, "tanh") for units in tanh_units), dense(outputs)], name=name)
+    layers.dtype_policy = dtype
     layers.build((None, inputs))
     return layers
 

@@ -90,13 +90,12 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
         tanh_units = [self.hidden_units] * 2 if self.nonlinear else []
         widths = [self.visible_units, *[self.hidden_units] * self.num_layers]
 
+        dtype, layers = self.dtype_policy, range(self.num_layers)
         self.stochastic = [
-            StochasticBinary(estimator, seed=next(seeds), name=f"stochastic_{i}") for i in range(num_layers)
+            StochasticBinary(estimator, seed=next(seeds), name=f"stochastic_{i}", dtype=dtype) for i in layers
         ]
-        self.encoder = [segment(f"encoder_{i}", widths[i], widths[i + 1], tanh_units, seeds) for i in range(num_layers)]
-        self.generator = [
-            segment(f"generator_{i}", widths[i + 1], widths[i], tanh_units, seeds) for i in range(num_layers)
-        ]
+        self.encoder = [segment(f"encoder_{i}", widths[i], widths[i + 1], tanh_units, seeds, dtype) for i in layers]
+        self.generator = [segment(f"generator_{i}", widths[i + 1], widths[i], tanh_units, seeds, dtype) for i in layers]
         # Every variable exists from here on, so that a loaded model and an optimizer find all state in place.
         for layer in self.stochastic:
             layer.build((None, self.hidden_units))
@@ -196,6 +195,7 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "num_layers": self.num_layers,
             "hidden_units": self.hidden_units,
             "nonlinear": self.nonlinear,

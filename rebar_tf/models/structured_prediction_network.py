@@ -113,9 +113,14 @@ class StructuredPredictionNetwork(StochasticTraining, keras.Model):
         names += [f"generator_{i}" for i in reversed(range(generator_layers))]
         count = len(names) - 1
         widths = [self.input_units, *[self.hidden_units] * count, self.output_units]
-        self.stochastic = [StochasticBinary(estimator, seed=next(seeds), name=f"stochastic_{i}") for i in range(count)]
+        dtype = self.dtype_policy
+        self.stochastic = [
+            StochasticBinary(estimator, seed=next(seeds), name=f"stochastic_{i}", dtype=dtype) for i in range(count)
+        ]
         # From x to y; a stochastic layer stands between each two.
-        self.segments = [segment(name, widths[i], widths[i + 1], tanh_units, seeds) for i, name in enumerate(names)]
+        self.segments = [
+            segment(name, widths[i], widths[i + 1], tanh_units, seeds, dtype) for i, name in enumerate(names)
+        ]
         # Every variable exists from here on, so that a loaded model and an optimizer find all state in place.
         for layer in self.stochastic:
             layer.build((None, self.hidden_units))
@@ -157,6 +162,7 @@ class StructuredPredictionNetwork(StochasticTraining, keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "num_layers": self.num_layers,
             "hidden_units": self.hidden_units,
             "nonlinear": self.nonlinear,

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from rebar_tf.training.compiled_objective import CompiledObjective
 from rebar_tf.training.keras_loss import batch_size
-from rebar_tf.training.metrics import LogGradientVariance
+from rebar_tf.training.metrics import LogGradientVariance, own_value
 
 _LOSS_KEY = "loss_"  # of the running mean's variables among the model's own in a saved file
 
@@ -33,7 +33,19 @@ class TrainingLogs(CompiledObjective):
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def read_logs(self) -> dict[str, tf.Tensor]:
-        return {**self.get_metrics_result(), **self.estimator.diagnostics()}
+        return {**self.get_metrics_result(), **self.watched_scalars()}
+
+    def watched_scalars(self) -> dict[str, tf.Tensor]:
+        """What `fit` reports beside the metrics: the estimator's, and the steps that loss scaling skipped in all."""
+        watched = self.estimator.diagnostics()
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            return watched
+        skipped = self.estimator.step.value - tf.cast(self.optimizer.iterations.value, tf.int64)
+        return {**watched, "skipped_steps": tf.cast(skipped, tf.float32)}
+
+    def read_test_logs(self) -> dict[str, tf.Tensor]:
+        logs = self.get_metrics_result()
+        return {name: logs[name] for name in logs if name != self.gradient_variance.name}
 
     @property
     def metrics_names(self) -> list[str]:
@@ -41,17 +53,17 @@ class TrainingLogs(CompiledObjective):
         return [metric.name for metric in self.metrics if metric is not getattr(self, "gradient_variance", None)]
 
     def _flatten_metrics_in_order(self, logs: dict[str, Any]) -> Any:
-        watched = () if self.estimator is None else (self.gradient_variance.name, *self.estimator.diagnostics())
+        watched = () if self.estimator is None else (self.gradient_variance.name, *self.watched_scalars())
         return super()._flatten_metrics_in_order({name: logs[name] for name in logs if name not in watched})
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves the running mean of the loss too, which Keras leaves out.
 
-        A report goes on where a checkpoint cut it.
+        A report goes on where a checkpoint cut it. Of several machines, of which one saves, it has that one's share.
         """
         super().save_own_variables(store)
         for i, variable in enumerate(self._loss_variables()):
-            store[f"{_LOSS_KEY}{i}"] = variable
+            store[f"{_LOSS_KEY}{i}"] = own_value(variable)
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         keys = list(store.keys())  # Keras's stores have `keys`, but cannot be iterated

@@ -58,16 +58,20 @@ class LogGradientVariance(SavedMetric):
         super().__init__(name=name, **kwargs)
         check_integer("every", every, least=1)
         self.decay, self.every = decay, every
-        self.total = self.add_variable((), "zeros", name="total")
-        self.count = self.add_variable((), "zeros", name="count")
-        self.skipped = self.add_variable((), "zeros", name="skipped")  # steps since the averages took one in
+        self.total = self._add((), "total")
+        self.count = self._add((), "count")
+        self.skipped = self._add((), "skipped")  # steps since the averages took one in
         self.first: list[keras.Variable] = []
         self.second: list[keras.Variable] = []
 
     def build_moments(self, variables: list[keras.Variable]) -> None:
         """Creates the moving averages, shaped like `variables`."""
-        self.first = [self.add_variable(v.shape, "zeros", name=f"first_{i}") for i, v in enumerate(variables)]
-        self.second = [self.add_variable(v.shape, "zeros", name=f"second_{i}") for i, v in enumerate(variables)]
+        self.first = [self._add(v.shape, f"first_{i}") for i, v in enumerate(variables)]
+        self.second = [self._add(v.shape, f"second_{i}") for i, v in enumerate(variables)]
+
+    def _add(self, shape: Sequence[int], name: str) -> keras.Variable:
+        """A variable that is the same on all replicas of a strategy, as they take in the same gradients."""
+        return self.add_variable(shape, "zeros", aggregation="only_first_replica", name=name)
 
     def update_state(self, gradients: Sequence[tf.Tensor | Callable[[], tf.Tensor] | None]) -> None:
         """Takes in one step's gradient.
@@ -127,3 +131,14 @@ def run_if(condition: tf.Tensor, update: Callable[[], None]) -> None:
         return [tf.constant(False)]
 
     tf.while_loop(lambda due: due, body, [condition])
+
+
+def own_value(variable: keras.Variable) -> np.ndarray:
+    """A variable's value as this process alone knows it.
+
+    On several machines the value of a metric's variable is the sum of theirs, which they have to ask for together.
+    """
+    strategy = getattr(variable.value, "distribute_strategy", None)
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return strategy.experimental_local_results(variable.value)[0].numpy()
+    return keras.ops.convert_to_numpy(variable)

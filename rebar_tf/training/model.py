@@ -12,7 +12,7 @@ from keras.src.losses.loss import unscale_loss_for_distribution
 from rebar_tf.estimators import ControlSpec, names
 from rebar_tf.sampling import HardSampler
 from rebar_tf.training.bounds import multi_sample_bound
-from rebar_tf.training.gradients import Gradient
+from rebar_tf.training.gradients import Gradient, MaybeTensor
 from rebar_tf.training.metrics import LogGradientVariance, run_if
 from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
@@ -103,6 +103,17 @@ class StochasticTraining(ModelVariables):
                 self(example)
             self.build_estimator(self.baseline_context(example).shape[-1])
 
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        # Keras takes the mean of what the replicas get, which there is none of for boolean inputs.
+        if self._distribute_strategy is not None and iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = keras.tree.map_structure(self._of_one_replica, next(batches))
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
+
+    def _of_one_replica(self, value: Any) -> Any:
+        return self.distribute_strategy.experimental_local_results(value)[0]
+
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Keras calls this before the first batch where there is a distribution strategy, and builds the optimizer here.
         if data_batch is not None:
@@ -176,18 +187,19 @@ class StochasticTraining(ModelVariables):
             self.apply_gradients(estimate.gradients)
         self.update_gradient_variance(estimate.model_gradients)
         logs = self.update_metrics(estimate.loss, x, y, estimate.y_pred, sample_weight)
-        return {**logs, **self.estimator.diagnostics()}
+        return {**logs, **self.watched_scalars()}
 
     def update_gradient_variance(self, gradients: list[Gradient | None], computed_anew: bool = False) -> None:
         """Takes one step's gradients, aligned with `model_variables`, into the moments; a frozen variable's is 0.
 
-        Not of a step that a loss-scaling optimizer skips, as a gradient overflowed.
+        Of what the replicas of a distribution strategy estimate together. Not of a step that a loss-scaling optimizer
+        skips, as a gradient overflowed.
 
         Args:
             gradients: of the step.
             computed_anew: whether nothing else needs them, so that they are best computed where the moments need them.
         """
-        values = [gradient and gradient.value for gradient in gradients]
+        values = over_replicas([gradient and gradient.value for gradient in gradients])
         taken_in = [g and g.computed_anew for g in gradients] if computed_anew else values
         found = iter(taken_in)
         aligned = [next(found) if variable.trainable else None for variable in self.all_model_variables]
@@ -218,6 +230,16 @@ class StochasticTraining(ModelVariables):
     def bound(self, x: Any, y: Any = None, num_samples: int = 100, seed: int = 0) -> np.ndarray:
         """`[examples]` multi-sample bound in nats; see `rebar_tf.training.multi_sample_bound`."""
         return multi_sample_bound(self, x, y, num_samples, seed)
+
+
+def over_replicas(tensors: list[MaybeTensor]) -> list[MaybeTensor]:
+    """The means over the replicas of a distribution strategy, in which None stays None."""
+    replica = tf.distribute.get_replica_context()
+    present = [tensor for tensor in tensors if tensor is not None]
+    if replica is None or replica.num_replicas_in_sync == 1 or not present:
+        return tensors
+    means = iter(replica.all_reduce(tf.distribute.ReduceOp.MEAN, present))
+    return [tensor if tensor is None else next(means) for tensor in tensors]
 
 
 def one_of_zeros(x: Any) -> Any:

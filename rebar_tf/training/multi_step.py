@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from rebar_tf.optimizers import LearningRateGroups
+from rebar_tf.training.replicated_steps import replicated_function
 from rebar_tf.training.stacked_batches import StackedBatches, stack_fit
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
         """What the mixin is mixed into."""
 
         train_function: Any
+        test_function: Any
+        _distribute_strategy: tf.distribute.Strategy | None
 else:
     _MixedInto = object
 
@@ -35,7 +38,7 @@ class MultiStepTraining(_MixedInto):
     """Gives a Keras model that trains under XLA one program for `steps_per_execution` steps.
 
     Derive from this and `keras.Model`. Programs are compiled where XLA is asked for and there is no distribution
-    strategy; everywhere else Keras's own way is taken.
+    strategy; under a strategy they are loops, see `replicated_function`; everywhere else Keras's own way is taken.
     """
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
@@ -50,18 +53,37 @@ class MultiStepTraining(_MixedInto):
     def runs_many_steps(self) -> bool:
         """Whether an execution is one XLA program of several steps."""
         several = self.jit_compile and not self.run_eagerly and self.steps_per_execution > 1
-        return several and not tf.distribute.has_strategy()
+        return several and self._distribute_strategy is None and not tf.distribute.has_strategy()
 
     def make_train_function(self, force: bool = False) -> None:
-        """Keras's, or one program of `steps_per_execution` steps where XLA is asked for."""
+        """Keras's, or one program of `steps_per_execution` steps where XLA is asked for, or under a strategy."""
         if self.train_function is not None and not force:
             return
         self.build_optimizer()
-        if not self.runs_many_steps():
+        if self.runs_many_steps():
+            self.train_function = multi_step_function(self.train_step, self.read_logs, self.steps_per_execution)
+        else:
             super().make_train_function(force)
-            return
+            self.train_function = self._on_replicas(self.train_function, self.train_step, self.read_logs)
 
-        self.train_function = multi_step_function(self.train_step, self.read_logs, self.steps_per_execution)
+    def make_test_function(self, force: bool = False) -> None:
+        """Keras's, or under a strategy one program of `steps_per_execution` steps."""
+        if self.test_function is not None and not force:
+            return
+        super().make_test_function(force)
+        self.test_function = self._on_replicas(self.test_function, self.test_step, self.read_test_logs)
+
+    def _on_replicas(self, by_keras: Any, step: Callable[[Any], Logs], read_logs: Callable[[], Logs]) -> Any:
+        """Keras's function, or under a strategy another one for what the strategy distributes."""
+        if self._distribute_strategy is None or self.run_eagerly:
+            return by_keras
+        replicated = replicated_function(self._distribute_strategy, step, read_logs, self.steps_per_execution)
+
+        def function(iterator: Any) -> Logs:
+            is_distributed = isinstance(iterator, tf.distribute.DistributedIterator)
+            return replicated(iterator) if is_distributed else by_keras(iterator)
+
+        return function
 
     def has_all_variables(self) -> bool:
         """Whether all variables exist that the optimizer will train."""
@@ -89,6 +111,10 @@ class MultiStepTraining(_MixedInto):
 
     def read_logs(self) -> Logs:
         """The logs after a program, computed from the model's state at its end."""
+        return self.get_metrics_result()
+
+    def read_test_logs(self) -> Logs:
+        """Those of `evaluate`."""
         return self.get_metrics_result()
 
 

@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from helpers.marks import slow_but
+from helpers.networks import belief_network, check
 
 import rebar_tf as rt
+from rebar_tf.diagnostics import check_unbiased
 from rebar_tf.training.factored_dense import FactoredDense
 
 RNG = np.random.default_rng(0)
@@ -105,3 +108,85 @@ def test_a_step_that_overflows_is_skipped_and_leaves_the_moments_alone():
     history = model.fit(X, Y, epochs=30, verbose=0).history
     assert np.isfinite(history["log_grad_variance"][-1])
     assert np.abs(model.get_weights()[0] - before).max() > 0.0
+
+
+def test_skipped_steps_are_counted_and_are_steps():
+    scaled = keras.optimizers.LossScaleOptimizer(rt.optimizers.Adam(0.01), initial_scale=2.0**30)
+    model = make_model("mixed_float16", "rebar", optimizer=scaled)
+    history = model.fit(X, Y, batch_size=4, epochs=10, verbose=0).history
+    skipped = 40 - int(scaled.iterations.numpy())
+    assert 0 < skipped < 40
+    assert history["skipped_steps"][-1] == skipped
+    assert rt.callbacks.global_step(model) == 40
+
+
+@pytest.mark.parametrize(
+    ("make", "shapes"),
+    [
+        (lambda **options: rt.models.SigmoidBeliefNetwork(1, 3, visible_units=5, seed=1, **options), [5]),
+        (
+            lambda **options: rt.models.StructuredPredictionNetwork(1, 3, input_units=5, output_units=2, **options),
+            [5, 2],
+        ),
+    ],
+    ids=["belief network", "structured prediction"],
+)
+@pytest.mark.parametrize("by_argument", [False, True])
+def test_the_paper_s_networks_keep_their_precision(make, shapes, by_argument, tmp_path):
+    """Whether it is the global policy or an argument, a file holds it, and a loss-scaling optimizer with its state."""
+    keras.config.set_dtype_policy("float32" if by_argument else "mixed_float16")
+    model = make(nonlinear=True, **({"dtype": "mixed_float16"} if by_argument else {}))
+    model.compile(rt.optimizers.Adam(0.01))
+    data = [np.ones([8, size], np.float32) for size in shapes]
+    model.fit(*data, batch_size=4, verbose=0)
+    model.save(tmp_path / "model.keras")
+    for policy in ("float32", "mixed_bfloat16"):  # whatever is set when it is loaded
+        keras.config.set_dtype_policy(policy)
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert isinstance(loaded.optimizer, keras.optimizers.LossScaleOptimizer)
+        layers, others = ([layer for layer in made._flatten_layers() if layer.weights] for made in (model, loaded))
+        assert [layer.dtype_policy.name for layer in layers] == [layer.dtype_policy.name for layer in others]
+        assert sum(layer.compute_dtype == "float16" for layer in others) >= 6
+        for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+LAYERS = 2
+UNIT = 2.0**-9  # of bfloat16, which keeps 8 bits: half the distance of two neighbours, relative
+ROUNDINGS = 6 * LAYERS  # on the way to a weight: 3 of each layer, inputs, weights and result, forwards and back
+
+
+def bias_and_allowance(name, policy):
+    """Of each coordinate the error of the mean of 128,000 estimates in units of what noise and rounding allow.
+
+    An estimate is a sum of products of an objective and derivatives. Each factor of a product is rounded, which changes
+    it by no more than its own size times `ROUNDINGS * UNIT`, to first order, and the mean by no more than that times
+    the mean size.
+    That of the terms of plain REINFORCE bounds it: other estimators subtract what has its size, and the root mean
+    square of one example's estimate is no less than its mean size. To it comes what noise allows, with the threshold of
+    `check_unbiased`: one false alarm in 10,000.
+    """
+
+    def network(estimator, policy):
+        keras.config.set_dtype_policy(policy)
+        return belief_network(estimator, LAYERS)
+
+    exact = check_unbiased(*network(name, "float32"), num_estimates=2).exact
+    terms, report = check(*network("reinforce", "float32")), check(*network(name, policy))
+    rows = 4 * 512 * terms.num_estimates  # examples in all
+    sizes = [np.sqrt(rows * np.square(e) + np.square(m)) for e, m in zip(terms.standard_error, terms.mean, strict=True)]
+    parts = zip(report.mean, exact, report.standard_error, sizes, strict=True)
+    return max(
+        np.max(np.abs(mean - truth) / (report.threshold * error + ROUNDINGS * UNIT * size))
+        for mean, truth, error, size in parts
+    )
+
+
+@pytest.mark.parametrize("name", slow_but(["rebar", "disarm"], ["rebar", "relax", "disarm", "muprop", "rloo", "arms"]))
+def test_unbiased_in_bfloat16_but_for_rounding(name):
+    assert bias_and_allowance(name, "mixed_bfloat16") <= 1.0
+
+
+@pytest.mark.parametrize("name", ["straight_through", "concrete"])
+def test_a_bias_that_is_not_rounding_is_seen_in_bfloat16(name):
+    assert bias_and_allowance(name, "mixed_bfloat16") > 1.0

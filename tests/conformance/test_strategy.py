@@ -142,3 +142,47 @@ def test_all_variables_stay_equal_over_replicas(strategy, make):
     for variable in [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]:
         first, second = (value.numpy() for value in strategy.experimental_local_results(variable.value))
         np.testing.assert_array_equal(first, second, err_msg=variable.path)
+
+
+def test_the_gradient_variance_is_that_of_the_gradient_that_is_applied(strategy, tmp_path):
+    """Not of a replica's own, which has the noise of fewer examples; on a loaded model likewise."""
+    metrics = []
+    with strategy.scope():
+        models = [stochastic(), stochastic()]
+        models[0].compile(keras.optimizers.SGD(0.05), loss="mse")
+    models[1] = stochastic()
+    models[1].compile(keras.optimizers.SGD(0.05), loss="mse")
+    for model in models:
+        history = model.fit(X[:16], Y[:16], batch_size=8, epochs=2, shuffle=False, verbose=0).history
+        metrics.append((history["log_grad_variance"], *model.gradient_variance.by_variable()))
+    models[0].save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    metrics.append((metrics[0][0], *loaded.gradient_variance.by_variable()))
+    for value, alone, saved in zip(*metrics, strict=True):
+        np.testing.assert_allclose(value, alone, rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(saved, value, rtol=1e-6)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_several_steps_are_one_program_and_train_the_same(strategy, jit_compile):
+    found = []
+    for steps in (1, 2):
+        with strategy.scope():
+            model = stochastic()
+            model.compile(keras.optimizers.SGD(0.05), loss="mse", steps_per_execution=steps, jit_compile=jit_compile)
+        # Three batches an epoch, so that the second program ends before its last step; the third is of one example.
+        history = model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history
+        evaluation = model.evaluate(X, Y, batch_size=8, verbose=0, return_dict=True)
+        found.append([*history["loss"], evaluation["loss"], *np.concatenate([w.ravel() for w in model.get_weights()])])
+        assert "log_grad_variance" not in evaluation
+        assert int(model.optimizer.iterations.numpy()) == 6
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+def test_inputs_may_be_boolean(strategy):
+    """Keras takes the mean of the replicas' first batches, which is none for booleans."""
+    with strategy.scope():
+        model = stochastic()
+        model.compile(keras.optimizers.SGD(0.05), loss="mse")
+    history = model.fit(X[:8] > 0, Y[:8], batch_size=8, verbose=0).history
+    assert np.isfinite(history["loss"]).all()

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.marks import slow_but
 
 import rebar_tf as rt
 from rebar_tf.training.multi_step import multi_step_function
@@ -60,6 +61,30 @@ def test_no_weight_is_copied_where_updates_wait_for_the_passes(optimizer, copies
     program = model.train_function.program.experimental_get_compiler_ir(batches, tf.constant(2))("optimized_hlo")
     body = program[: program.index("ENTRY")]
     assert len(re.findall(r"= f32\[5,7\]\S* copy\(", body)) == copies
+
+
+ON_THE_HOST = re.compile(
+    r"\b(infeed|outfeed|send|recv|send-done|recv-done)\(|custom_call_target=\"[^\"]*([Cc]all[Bb]ack|Host)"
+)
+
+
+def test_what_finds_the_host_finds_it():
+    hlo = 'c = f32[] custom-call(x), custom_call_target="xla_python_cpu_callback"\no = token[] outfeed(x, t)'
+    assert len(ON_THE_HOST.findall(hlo)) == 2
+
+
+@pytest.mark.parametrize("name", slow_but(["rebar", "disarm", "nvil"], rt.estimators.names("bernoulli")))
+def test_no_step_falls_back_to_the_host(name):
+    """The whole program is XLA's: nothing in it calls Python, or waits for the host."""
+    x = keras.Input((3,), batch_size=2)
+    b = rt.layers.StochasticBinary(estimator=name)(keras.layers.Dense(5)(x))
+    model = rt.StochasticModel(x, keras.layers.Dense(7)(b))
+    model.compile(rt.optimizers.Adam(0.1), loss="mse", jit_compile=True, steps_per_execution=2)
+    model.fit(np.zeros([4, 3]), np.zeros([4, 7]), batch_size=2, verbose=0)
+    batches = (tf.zeros([2, 2, 3]), tf.zeros([2, 2, 7]))
+    program = model.train_function.program.experimental_get_compiler_ir(batches, tf.constant(2))("hlo")
+    assert "while(" in program  # the steps
+    assert ON_THE_HOST.search(program) is None
 
 
 def _epochs(count, batch_size, shuffle, data, steps=3):

@@ -13,7 +13,7 @@ import rebar_tf as rt
 from rebar_tf.datasets.binarization import BINARIZATIONS
 from rebar_tf.datasets.dataset import is_binary
 from rebar_tf.models.structured_prediction_network import GENERATORS
-from trainers.common import estimator_options
+from trainers.common import estimator_options, placement
 from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import Experiment
 from trainers.common.tasks import TASKS, check_task
@@ -28,6 +28,8 @@ def accepted_names() -> dict[str, Sequence[str]]:
         "estimators": rt.estimators.names(),
         "bernoulli_estimators": rt.estimators.names("bernoulli"),
         "binarizations": BINARIZATIONS,
+        "mixed_precisions": placement.PRECISIONS,
+        "distributions": placement.DISTRIBUTIONS,
     }
 
 
@@ -40,7 +42,8 @@ def check_name(flag: str, value: str | None) -> None:
 
 def check_names(experiment: Experiment) -> None:
     """Raises `BadInput` if a name of the experiment does not exist."""
-    for flag in ("dataset", "task", "structured_generator", "estimator", "binarization"):
+    named = ("dataset", "task", "structured_generator", "estimator", "binarization", "mixed_precision", "distribution")
+    for flag in named:
         check_name(flag, getattr(experiment, flag))
 
 
@@ -133,8 +136,10 @@ def compile_model(experiment: Experiment, model: keras.Model) -> None:
         BadInput: for values that the optimizer does not take.
     """
     with _bad_input():
-        # XLA by name: Keras leaves it off on a machine without an accelerator.
-        model.compile(optimizer=rt.optimizers.Adam(experiment.learning_rate), jit_compile=True)
+        # XLA by name: Keras leaves it off on a machine without an accelerator. Not on several replicas, see
+        # rebar_tf.training.replicated_steps.
+        jit_compile = experiment.distribution is None
+        model.compile(optimizer=rt.optimizers.Adam(experiment.learning_rate), jit_compile=jit_compile)
 
 
 @contextlib.contextmanager

@@ -61,6 +61,17 @@ class Experiment:
     seed: int = _flag(0, "Seed of initial weights, samples, and order of the data.", low=0, high=2**31 - 1)
     report_every: int = _flag(500, "Steps between progress lines, TensorBoard points and rows of curve.csv.", low=1)
     eval_samples: int = _flag(100, "Samples an image in the bounds of the summary.", low=1)
+    mixed_precision: str | None = _flag(
+        None,
+        "Precision of the layers' products; weights, samples, learning signals and moments are float32. "
+        "Expected: one of {mixed_precisions}. Unset: float32.",
+    )
+    distribution: str | None = _flag(
+        None,
+        "Devices that share each batch: those of this machine, or those of the workers of TF_CONFIG. "
+        "Expected: one of {distributions}. Unset: none.",
+    )
+    worker_minutes: float = _flag(1.0, "Minutes that a worker waits for the others.")
     checkpoint_minutes: float = _flag(1.0, "Minutes between two checkpoints.")
     workdir: str | None = _flag(
         None,
@@ -71,7 +82,9 @@ class Experiment:
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> Experiment:
         """The experiment of flags by name, as flags.json holds them; those that are no field are options."""
-        fields = {name: value for name, value in flags.items() if name in FLAGS}
+        fields: dict[str, Any] = {
+            name: None if value == _UNSET.get(name, ...) else value for name, value in flags.items() if name in FLAGS
+        }
         return cls(**fields, options={name: value for name, value in flags.items() if name not in FLAGS})
 
     def flags(self) -> dict[str, Any]:
@@ -84,9 +97,11 @@ class Experiment:
 
 
 FLAGS = {field.name: field for field in dataclasses.fields(Experiment) if field.name != "options"}
+_UNSET = {"mixed_precision": "float32", "distribution": "none"}  # by what is the same as not to give the flag
 DATASET = ("dataset", "data_dir", "verify_data", "binarization", "binarization_seed")
 MODEL = ("task", "structured_generator", "num_layers", "nonlinear", "hidden_units")
 TRAINING = ("learning_rate", "batch_size", "num_steps", "seed", "report_every")
+DEVICES = ("mixed_precision", "distribution", "worker_minutes")
 RUN = ("checkpoint_minutes", "workdir")
-# Where a run is stored and how often it is saved changes none of its numbers.
-FREE_FLAGS = ("workdir", "data_dir", "verify_data", "checkpoint_minutes")
+# Where a run is stored, how often it is saved and how long it waits changes none of its numbers.
+FREE_FLAGS = ("workdir", "data_dir", "verify_data", "checkpoint_minutes", "worker_minutes")

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags, logging
 
 from trainers.common.errors import BadInput, one_line
-from trainers.common.experiment import DATASET, FLAGS, MODEL, RUN, TRAINING
+from trainers.common.experiment import DATASET, DEVICES, FLAGS, MODEL, RUN, TRAINING
 from trainers.common.tensorflow_import import import_tensorflow
 
 _HELP = ("-h", "-?", *(f"{dashes}help{kind}" for dashes in ("-", "--") for kind in ("", "short", "full")))
@@ -25,6 +25,7 @@ _SECTIONS = {
     "images": DATASET,
     "model": MODEL,
     "training": (*TRAINING, "eval_samples"),
+    "devices": DEVICES,
     "run": RUN,
 }  # of the help; what is in none of them is the command's own
 

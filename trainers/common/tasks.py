@@ -59,7 +59,10 @@ def _structured(
 
 
 def _architecture(experiment: Experiment) -> dict[str, Any]:
-    return {name: getattr(experiment, name) for name in ("num_layers", "hidden_units", "nonlinear", "seed")}
+    names = ("num_layers", "hidden_units", "nonlinear", "seed")
+    precision = experiment.mixed_precision
+    dtype = "float32" if precision is None else f"mixed_{precision}"
+    return {**{name: getattr(experiment, name) for name in names}, "dtype": dtype}
 
 
 def _halves(images: Any) -> tuple:

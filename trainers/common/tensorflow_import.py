@@ -32,13 +32,15 @@ def import_tensorflow() -> None:
         return
     with _quiet():
         _load()
-        # Looks for a GPU, and logs where there is none.
-        importlib.import_module("tensorflow").config.list_logical_devices()
 
 
 def _load() -> None:
     with hidden(OPTIONAL_FOR_KERAS):
         importlib.import_module("rebar_tf")  # TensorFlow with it
+    config = importlib.import_module("tensorflow").config
+    # Looks for a GPU, and logs where there is none.
+    for gpu in config.list_physical_devices("GPU"):
+        config.experimental.set_memory_growth(gpu, True)  # else it takes all memory, and a second run finds none
 
 
 @contextlib.contextmanager

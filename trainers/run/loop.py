@@ -12,6 +12,7 @@ import tensorflow as tf
 from rebar_tf import callbacks
 from rebar_tf.training import StochasticTraining
 from trainers.common.experiment import FREE_FLAGS, Experiment
+from trainers.run.memory import GiveBackMemory, give_back_freed_memory
 from trainers.run.mend import mend
 from trainers.run.progress_bar import ProgressBar
 from trainers.run.workdir import Workdir
@@ -19,6 +20,15 @@ from trainers.run.workdir import Workdir
 _MOST_STEPS_PER_PROGRAM = 100
 _WATCHED_IMAGES = 1000  # of the validation split, in the bound of each report
 _HISTOGRAM_IMAGES = 100
+
+
+class ReportCheckpoint(callbacks.Checkpoint):
+    """Saves between two reports only: within one, a worker does not know the averages of the others."""
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if batch == 0:
+            super().on_train_batch_begin(batch, logs)
+
 
 Pictures = Callable[[keras.Model], Mapping[str, np.ndarray]]
 
@@ -31,6 +41,7 @@ def train(
     validation: tuple,
     reports: Sequence[keras.callbacks.Callback] = (),
     pictures: Pictures | None = None,
+    workers: int = 1,
 ) -> None:
     """Trains up to `num_steps`, from the step that the model has reached.
 
@@ -42,9 +53,10 @@ def train(
         validation: what `model.bound` takes, of the validation split.
         reports: callbacks that write more than the curve; they are called after it.
         pictures: what TensorBoard shows of the model, as of `rebar_tf.callbacks.TensorBoard`.
+        workers: processes that train the model together, of which this is the chief.
 
     Raises:
-        rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM, after a checkpoint.
+        rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM; after a checkpoint, if there is one worker.
     """
     num_steps, every = experiment.num_steps, experiment.report_every
     writing: list[keras.callbacks.Callback] = [callbacks.CurveCsv(workdir.curve, every), *reports]
@@ -54,7 +66,8 @@ def train(
     progress = callbacks.ProgressLine(num_steps, bar and bar.write)
     tensorboard = _tensorboard(experiment, workdir, validation, pictures)
     beside = [workdir.flags, *(table.path for table in tables)]
-    checkpoint = callbacks.Checkpoint(workdir.checkpoint, experiment.checkpoint_minutes, beside)
+    saving = callbacks.Checkpoint if workers == 1 else ReportCheckpoint
+    checkpoint = saving(workdir.checkpoint, experiment.checkpoint_minutes, beside)
     used_here: list[keras.callbacks.Callback] = [watched, progress, checkpoint]
     for callback in used_here:
         callback.set_model(model)
@@ -62,9 +75,11 @@ def train(
     mend(workdir, tables, start, 1 if start == num_steps else every)
     if start == 0:
         progress.on_epoch_end(0, {"valid_bound": watched.value()})
+        give_back_freed_memory()  # before the training step is compiled, which takes the most
     with callbacks.StopOnSignal() as stop:
         reporting = [
             stop,
+            GiveBackMemory(),
             callbacks.ContinueReport(every),
             callbacks.StepsPerSecond(),
             watched,
@@ -76,14 +91,35 @@ def train(
             *([bar] if bar else []),
         ]
         try:
-            for steps, epochs in phases(start, num_steps, every):
-                _fit(model, batches_from(callbacks.global_step(model)), steps, epochs, reporting)
+            _fit_phases(experiment, model, batches_from, reporting)
         except callbacks.Interrupted:
-            checkpoint.save()
+            if workers == 1:
+                checkpoint.save()
             raise
         finally:
             if bar is not None:
                 bar.close()
+
+
+def follow(experiment: Experiment, model: StochasticTraining, batches_from: Callable[[int], tf.data.Dataset]) -> None:
+    """Trains beside the chief, as a worker that writes nothing.
+
+    Raises:
+        rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM.
+    """
+    with callbacks.StopOnSignal() as stop:
+        used = [stop, callbacks.ContinueReport(experiment.report_every), callbacks.StopOnDivergence()]
+        _fit_phases(experiment, model, batches_from, used)
+
+
+def _fit_phases(
+    experiment: Experiment,
+    model: StochasticTraining,
+    batches_from: Callable[[int], tf.data.Dataset],
+    reporting: Sequence[keras.callbacks.Callback],
+) -> None:
+    for steps, epochs in phases(callbacks.global_step(model), experiment.num_steps, experiment.report_every):
+        _fit(model, batches_from(callbacks.global_step(model)), steps, epochs, list(reporting))
 
 
 def _tensorboard(

@@ -8,6 +8,7 @@ from typing import Any
 
 from rebar_tf.training import StochasticTraining
 from trainers.common.experiment import Experiment
+from trainers.common.placement import device_name
 
 # The training bound is averaged over this many steps at the end of the run.
 _LAST_STEPS = 500
@@ -30,13 +31,15 @@ def summarize(
     Returns:
         `train_bound` and `log_grad_variance`, averaged over the last reports, which span 500 steps or more if
         the run has them; `valid_bound_K` and `test_bound_K` with K the `eval_samples`; `temperature`, None
-        without one; `steps`; `steps_per_second` of training alone, None if too short to measure; `flags`.
+        without one; `steps`; `steps_per_second` of training alone, None if too short to measure; `device`;
+        `skipped_steps` under loss scaling; `flags`.
         Bounds are in nats.
     """
     samples = experiment.eval_samples
     bound = functools.partial(model.bound, num_samples=samples)
     valid, test = (float(bound(*examples).mean(dtype="float64")) for examples in held_out)
-    temperature = model.estimator.diagnostics().get("temperature")
+    watched = model.watched_scalars()
+    temperature = watched.get("temperature")
     spans = _spans(rows)
     last = _last(spans, min(_LAST_STEPS, experiment.num_steps))
     summary = {
@@ -47,6 +50,8 @@ def summarize(
         "temperature": None if temperature is None else float(temperature),
         "steps": experiment.num_steps,
         "steps_per_second": _rate(spans),
+        "device": device_name(),
+        **({"skipped_steps": int(watched["skipped_steps"])} if "skipped_steps" in watched else {}),
     }
     # JSON has no word for NaN or infinity, which a run that diverged has.
     finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in summary.items()}

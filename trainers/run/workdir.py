@@ -171,12 +171,25 @@ class Workdir:
         except (OSError, ValueError) as error:
             raise BadInput(f"flag --workdir={self.path}: {one_line(error)}; {_OTHER}") from error
 
-    def last_model(self) -> StochasticTraining | None:
-        """The compiled model of the last good checkpoint, None if there is none; damaged ones are set aside."""
+    def last_checkpoint(self) -> pathlib.Path | None:
+        """The last good checkpoint, None if there is none; damaged ones are set aside."""
         checkpoint = self.last_good(move=True)
         if checkpoint is None and self.curve.exists():
             self._warn(f"{self.path}: no checkpoint was saved before; all steps of {self.curve.name} are done again")
-        return None if checkpoint is None else self._load(checkpoint)
+        return checkpoint
+
+    def load(self, checkpoint: pathlib.Path) -> StochasticTraining:
+        """The compiled model of a checkpoint.
+
+        Raises:
+            BadInput: if it cannot be read.
+        """
+        try:
+            return keras.models.load_model(checkpoint)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"flag --workdir={self.path}: cannot load {checkpoint.name} ({one_line(error)}); {_OTHER}"
+            ) from error
 
     def load_model(self) -> StochasticTraining:
         """The compiled model of the last good checkpoint, with all state that training continues from.
@@ -187,15 +200,7 @@ class Workdir:
         checkpoint = self.last_good()
         if checkpoint is None:
             raise BadInput(f"flag --workdir={self.path}: has no checkpoint.keras; expected the folder of a run")
-        return self._load(checkpoint)
-
-    def _load(self, checkpoint: pathlib.Path) -> StochasticTraining:
-        try:
-            return keras.models.load_model(checkpoint)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadInput(
-                f"flag --workdir={self.path}: cannot load {checkpoint.name} ({one_line(error)}); {_OTHER}"
-            ) from error
+        return self.load(checkpoint)
 
     def _warn(self, line: str) -> None:
         """Says each line once."""

@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 from rebar_tf import callbacks
-from trainers.common import build
+from trainers.common import build, placement
 from trainers.common.experiment import Experiment
 from trainers.run import loop, pictures, resume
 from trainers.run.summary import summarize
@@ -23,17 +23,21 @@ def run(experiment: Experiment) -> None:
     resume.run(experiment.flags(), workdir, lambda: train(experiment, workdir))
 
 
-def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
-    """Trains what is left to train, and returns the summary."""
+def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any] | None:
+    """Trains what is left to train, and returns the summary; None on a worker that is not the chief."""
     build.check_names(experiment)
+    placed = placement.place(experiment)
     dataset = build.load_dataset(experiment)
     held_out = build.held_out(experiment, dataset)
     batches_from = functools.partial(build.training_batches, experiment, dataset)
-    with resume.training(workdir, experiment.flags(), lambda: build.build_model(experiment, dataset)) as model:
+    with resume.training(workdir, experiment.flags(), lambda: build.build_model(experiment, dataset), placed) as model:
+        if not placed.is_chief:
+            loop.follow(experiment, model, batches_from)
+            return None
         step = callbacks.global_step(model)
         print(f"{experiment.estimator} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
         show = functools.partial(pictures.drawn, dataset=dataset, draws=_SHOWN_DRAWS)
-        loop.train(experiment, workdir, model, batches_from, held_out[0], pictures=show)
+        loop.train(experiment, workdir, model, batches_from, held_out[0], pictures=show, workers=placed.workers)
         summary = summarize(experiment, callbacks.read_curve(workdir.curve), model, held_out)
         pictures.write(workdir, model, dataset)
         pictures.write_curve(workdir, experiment.estimator)
