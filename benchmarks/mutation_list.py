@@ -54,6 +54,10 @@ OPTIMIZERS = ("tests/optimizers",)
 COMPARISON = ("tests/diagnostics/test_comparison.py",)
 REPORT = ("tests/diagnostics/test_unbiased.py::test_a_report_states_its_error_rate_and_power",)
 ENUMERATION = ("tests/diagnostics/test_enumeration.py",)
+STRATEGY = ("tests/conformance/test_strategy.py",)
+PRECISION = ("tests/conformance/test_precision.py",)
+DISTRIBUTION = ("tests/trainers/test_distribution.py",)
+CLUSTER = ("tests/trainers/test_cluster.py",)
 NETWORKS = ("tests/models/test_sigmoid_belief_network.py",)
 
 MUTATIONS = (
@@ -1068,5 +1072,117 @@ MUTATIONS = (
         "not _is_point(event) or _stands(event.step, reached, every)",
         "not _is_point(event) or event.step <= reached + every",
         ("tests/callbacks/test_callbacks.py",),
+    ),
+    Mutation(
+        "the moments take in a replica's own gradient",
+        "rebar_tf/training/model.py",
+        "replica is None or replica.num_replicas_in_sync == 1 or not present",
+        "present",
+        STRATEGY,
+    ),
+    Mutation(
+        "moments that are summed over replicas when they are read",
+        "rebar_tf/training/metrics.py",
+        'aggregation="only_first_replica"',
+        'aggregation="sum"',
+        STRATEGY,
+    ),
+    Mutation(
+        "a program on replicas trains on what comes after the last batch",
+        "rebar_tf/training/replicated_steps.py",
+        "run_if(batch.has_value(), train)",
+        "train()",
+        STRATEGY,
+    ),
+    Mutation(
+        "Keras takes the mean of boolean inputs",
+        "rebar_tf/training/model.py",
+        "self._distribute_strategy is not None and iterator is not None",
+        "False",
+        STRATEGY,
+    ),
+    Mutation(
+        "steps that loss scaling skipped are not counted",
+        "rebar_tf/callbacks/reports.py",
+        "skips = isinstance(model.optimizer",
+        "skips = False and isinstance(model.optimizer",
+        PRECISION,
+    ),
+    Mutation(
+        "dense layers of the paper's networks in the global precision",
+        "rebar_tf/models/segments.py",
+        "kernel_initializer=initializer, dtype=dtype",
+        "kernel_initializer=initializer",
+        PRECISION,
+    ),
+    Mutation(
+        "a belief network's file without its precision",
+        "rebar_tf/models/sigmoid_belief_network.py",
+        '            "dtype": keras.dtype_policies.serialize(self.dtype_policy),\n',
+        "",
+        PRECISION,
+    ),
+    Mutation(
+        "a structured network's file without its precision",
+        "rebar_tf/models/structured_prediction_network.py",
+        '            "dtype": keras.dtype_policies.serialize(self.dtype_policy),\n',
+        "",
+        PRECISION,
+    ),
+    Mutation(
+        "workers may have other flags",
+        "trainers/common/rendezvous.py",
+        "    if names:",
+        "    if False:",
+        DISTRIBUTION,
+    ),
+    Mutation(
+        "any connection is a worker",
+        "trainers/common/rendezvous.py",
+        "other = int(stream.readline())",
+        "other = int(stream.readline().strip() or 1)",
+        DISTRIBUTION,
+    ),
+    Mutation(
+        "a batch that replicas cannot share",
+        "trainers/common/placement.py",
+        "if experiment.batch_size % placement.replicas:",
+        "if False:",
+        DISTRIBUTION,
+    ),
+    Mutation(
+        "workers that are not the chief's build another model",
+        "trainers/run/resume.py",
+        "workdir.last_checkpoint() if placement.is_chief else None",
+        "workdir.last_checkpoint() if False else None",
+        DISTRIBUTION,
+    ),
+    Mutation(
+        "a silent sweep is not followed",
+        "trainers/sweep/heartbeat.py",
+        "beat is None or time.monotonic() - since > _SILENCE_S",
+        "beat is None",
+        CLUSTER,
+    ),
+    Mutation(
+        "a sweep leaves its file",
+        "trainers/sweep/heartbeat.py",
+        "        path.unlink(missing_ok=True)",
+        "        pass",
+        CLUSTER,
+    ),
+    Mutation(
+        "a cell that ended with its sweep has failed",
+        "trainers/sweep/backends.py",
+        "failed and follower.has_stopped",
+        "False",
+        CLUSTER,
+    ),
+    Mutation(
+        "a cell gives up where a dead worker's is still there",
+        "trainers/sweep/process.py",
+        "status != IN_USE_STATUS or time.monotonic() - begin > in_use_s",
+        "True",
+        CLUSTER,
     ),
 )

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from rebar_tf import datasets
-from rebar_tf.datasets.sources import idx, mnist
+from rebar_tf.datasets.sources import idx, mnist, raw_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 TRAIN_FILE, TEST_FILE = mnist.RAW_FILES["train"], mnist.RAW_FILES["test"]
@@ -281,7 +281,7 @@ def test_tensorflow_datasets_itself_agrees_with_the_raw_files(tmp_path, raw_mnis
         return paths
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", local_files)
-    monkeypatch.setattr(mnist, "probe", lambda url: None)
+    monkeypatch.setattr(raw_files, "probe", lambda url: None)
     stored = datasets.load("mnist", data_dir=tmp_path)
     raw = datasets.load("mnist", data_dir=raw_mnist)
     for split in ("train", "valid", "test"):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import urllib.parse
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rebar_tf.datasets.errors import DatasetUnavailableError
 from rebar_tf.datasets.sources.idx import read_idx_images
-from rebar_tf.datasets.sources.raw_files import find_folder, probe
-
-if TYPE_CHECKING:  # imported only where the raw files are missing
-    import tensorflow_datasets as tfds
+from rebar_tf.datasets.sources.raw_files import find_folder
+from rebar_tf.datasets.sources.tfds_images import read_tfds_images
 
 RAW_FILES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
 _COUNTS = {"train": 60_000, "test": 10_000}
 MD5 = {"train": "6bbc9ace898e44ae57da46a324031adb", "test": "2646ac647ad5339dbf082846283269ea"}  # of the unpacked files
 _NUM_VALID = 10_000
+_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"  # where tensorflow-datasets downloads from
 
 
 def mnist_pixels(data_dir: str | os.PathLike | None, verify: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -53,30 +49,9 @@ def mnist_pixels(data_dir: str | os.PathLike | None, verify: bool = True) -> tup
 
 def _from_tensorflow_datasets(data_dir: str | os.PathLike | None) -> dict[str, np.ndarray]:
     try:
-        # Imported here: it takes seconds, and neither the raw files nor the other datasets need it.
-        import tensorflow_datasets as tfds
-
-        builder = tfds.builder("mnist:3.*.*", data_dir=data_dir)
-        if not builder.is_prepared():
-            probe(urllib.parse.urljoin(builder.URL, RAW_FILES["train"]))
-            builder.download_and_prepare()
+        return read_tfds_images("mnist:3.*.*", _URL + RAW_FILES["train"], _COUNTS, data_dir)
     except Exception as error:  # whatever an import, a network or a disk can answer
         raise DatasetUnavailableError(_unavailable(data_dir, error)) from error
-    return {split: _in_file_order(builder, split, count) for split, count in _COUNTS.items()}
-
-
-def _in_file_order(builder: tfds.core.DatasetBuilder, split: str, count: int) -> np.ndarray:
-    """The images of a split, put back from the order of tensorflow-datasets into that of the raw file.
-
-    tensorflow-datasets sorts its records by the MD5 of the split's name and the record's key, here
-    its place in the raw file. A fixed binarization draws the digits in order, so both sources must have the same order.
-    """
-    stored = builder.as_dataset(split=split, shuffle_files=False).batch(count).take(1)
-    images = next(iter(stored))["image"].numpy().reshape(count, -1)
-    places = sorted(range(count), key=lambda place: hashlib.md5(f"{split}{place}".encode()).digest())
-    ordered = np.empty_like(images)
-    ordered[places] = images
-    return ordered
 
 
 def _unavailable(data_dir: str | os.PathLike | None, error: Exception) -> str:
