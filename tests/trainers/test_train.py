@@ -91,8 +91,10 @@ def test_summary_has_the_runs_numbers(unbroken):
         "temperature",
         "steps",
         "steps_per_second",
+        "device",
         "flags",
     }
+    assert summary["device"].startswith(("CPU", "NVIDIA"))
     spans = np.array([6, 6, 6, 3])
     assert summary["train_bound"] == pytest.approx(np.average([row["bound"] for row in rows], weights=spans))
     variance = np.average(np.exp([row["log_grad_variance"] for row in rows]), weights=spans)
