@@ -1104,8 +1104,8 @@ MUTATIONS = (
     Mutation(
         "steps that loss scaling skipped are not counted",
         "rebar_tf/callbacks/reports.py",
-        "skips = isinstance(model.optimizer",
-        "skips = False and isinstance(model.optimizer",
+        "if skips and variance",
+        "if False and variance",
         PRECISION,
     ),
     Mutation(
@@ -1140,7 +1140,7 @@ MUTATIONS = (
         "any connection is a worker",
         "trainers/common/rendezvous.py",
         "other = int(stream.readline())",
-        "other = int(stream.readline().strip() or 1)",
+        "other = int(stream.readline().strip() or 5)",
         DISTRIBUTION,
     ),
     Mutation(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainers.common import flags
+from trainers.common.errors import BadInput
 from trainers.common.experiment import FLAGS, Experiment
 
 if TYPE_CHECKING:  # TensorFlow takes seconds: the function imports it
@@ -19,7 +20,10 @@ def parse(argv: Sequence[str], documentation: str) -> Experiment:
     """The experiment of a command line that has the flags of `trainers.train`."""
     values = flags.Flags()
     flags.define_experiment(values, *FLAGS)
-    return Experiment.from_flags(flags.parse(values, argv, documentation, options_without=()))
+    experiment = Experiment.from_flags(flags.parse(values, argv, documentation, options_without=()))
+    if experiment.distribution is not None:
+        raise BadInput(f"flag --distribution={experiment.distribution}: expected none, as one program is measured")
+    return experiment
 
 
 def build(experiment: Experiment, steps: int) -> tuple[rt.models.SigmoidBeliefNetwork, tf.data.Dataset]:

@@ -93,7 +93,9 @@ def growth(axis: Axis) -> list[Point]:
     print(f"| {axis.title} | us a step | MB | MFLOP a step | share of a large product's rate |\n{'| --- ' * 5}|")
     for value in axis.values:
         command = [sys.executable, "-m", "benchmarks.growth", f"--{axis.flag}={value}", *axis.others]
-        ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        ended = subprocess.run(command, capture_output=True, text=True)
+        if ended.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
         point = json.loads(ended.stdout.splitlines()[-1])
         points.append(point)
         numbers = f"{1e6 * point['seconds']:.0f} | {point['peak_mb']:.0f} | {point['mflop']:.1f} | {point['share']:.2f}"

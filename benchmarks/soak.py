@@ -5,9 +5,9 @@
 
 One linear layer on random digits of MNIST's size, as trainers.train trains it, in one process: memory and speed of each
 tenth of the run, the first of which warms up. Then the same number of steps as a run that is continued so many times, a
-process each: peak memory and speed of each. Speed is in steps per second of a core, which other work on the machine
-changes little. The last line of the output is JSON: how much memory grew from the second tenth to the last, and how
-much slower that was; and the same from the first to the last continuation.
+process each: peak memory and speed of each, its start included. Speed is in steps per second of a core, which other
+work on the machine changes little. The last line of the output is JSON: how much memory grew from the second tenth to
+the last, and how much slower that was; and the same from the first to the last continuation.
 """
 
 from __future__ import annotations

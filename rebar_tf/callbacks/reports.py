@@ -12,9 +12,10 @@ def global_step(model: keras.Model) -> int:
 
     A step that a loss-scaling optimizer skipped, as a gradient overflowed, counts as done.
     """
-    skips = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) and hasattr(model, "estimator")
-    steps = model.estimator.step if skips else model.optimizer.iterations
-    return int(keras.ops.convert_to_numpy(steps))  # of one replica, where there are several
+    steps = int(keras.ops.convert_to_numpy(model.optimizer.iterations))  # of one replica, where there are several
+    skips = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    variance = getattr(model, "gradient_variance", None)
+    return steps + int(variance.overflows.numpy()) if skips and variance is not None else steps
 
 
 def report(logs: dict[str, float]) -> dict[str, float]:

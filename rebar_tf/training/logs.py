@@ -40,8 +40,7 @@ class TrainingLogs(CompiledObjective):
         watched = self.estimator.diagnostics()
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return watched
-        skipped = self.estimator.step.value - tf.cast(self.optimizer.iterations.value, tf.int64)
-        return {**watched, "skipped_steps": tf.cast(skipped, tf.float32)}
+        return {**watched, "skipped_steps": tf.convert_to_tensor(self.gradient_variance.overflows.value)}
 
     def read_test_logs(self) -> dict[str, tf.Tensor]:
         logs = self.get_metrics_result()

@@ -20,8 +20,10 @@ class SavedMetric(keras.metrics.Metric):
             store[str(i)] = variable
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        kept = list(store.keys())  # Keras's stores have `keys`, but cannot be iterated
         for i, variable in enumerate(self.variables):
-            variable.assign(store[str(i)])
+            if str(i) in kept:  # not of a file from before there was the last one
+                variable.assign(store[str(i)])
 
 
 @keras.saving.register_keras_serializable("rebar_tf")
@@ -63,11 +65,13 @@ class LogGradientVariance(SavedMetric):
         self.skipped = self._add((), "skipped")  # steps since the averages took one in
         self.first: list[keras.Variable] = []
         self.second: list[keras.Variable] = []
+        self.overflows: Any = None
 
     def build_moments(self, variables: list[keras.Variable]) -> None:
         """Creates the moving averages, shaped like `variables`."""
         self.first = [self._add(v.shape, f"first_{i}") for i, v in enumerate(variables)]
         self.second = [self._add(v.shape, f"second_{i}") for i, v in enumerate(variables)]
+        self.overflows = self._add((), "overflows")  # steps that a loss-scaling optimizer skipped, all in all
 
     def _add(self, shape: Sequence[int], name: str) -> keras.Variable:
         """A variable that is the same on all replicas of a strategy, as they take in the same gradients."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -173,9 +174,16 @@ class StochasticTraining(ModelVariables):
         return estimate.loss, estimate.gradients
 
     def apply_gradients(self, gradients: list[tf.Tensor | None]) -> None:
-        """One step of the optimizer along the gradients of `estimate_gradients`."""
-        # A loss-scaling optimizer divides by its scale: hand it what it expects.
+        """One step of the optimizer along the gradients of `estimate_gradients`.
+
+        A loss-scaling optimizer skips it on all replicas where a gradient overflowed on one.
+        """
+        # It divides by its scale: hand it what it expects.
         scaled = [g if g is None else self.optimizer.scale_loss(g) for g in gradients]
+        if optimizer_scale(self) is not None:
+            # It looks at its own replica's gradients, before they are added up.
+            finite = all_finite(over_replicas(gradients))
+            scaled = [g if g is None else tf.where(finite, g, np.nan) for g in scaled]
         self.optimizer.apply_gradients(zip(scaled, self.trainable_variables, strict=True))
 
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -185,11 +193,16 @@ class StochasticTraining(ModelVariables):
         estimate = estimate_step(self, x, y, sample_weight)
         with self.updates_after_passes([estimate]):
             self.apply_gradients(estimate.gradients)
-        self.update_gradient_variance(estimate.model_gradients)
+        self.update_gradient_variance(estimate.model_gradients, control_gradients=estimate.control_gradients)
         logs = self.update_metrics(estimate.loss, x, y, estimate.y_pred, sample_weight)
         return {**logs, **self.watched_scalars()}
 
-    def update_gradient_variance(self, gradients: list[Gradient | None], computed_anew: bool = False) -> None:
+    def update_gradient_variance(
+        self,
+        gradients: list[Gradient | None],
+        computed_anew: bool = False,
+        control_gradients: Sequence[MaybeTensor] = (),
+    ) -> None:
         """Takes one step's gradients, aligned with `model_variables`, into the moments; a frozen variable's is 0.
 
         Of what the replicas of a distribution strategy estimate together. Not of a step that a loss-scaling optimizer
@@ -198,6 +211,7 @@ class StochasticTraining(ModelVariables):
         Args:
             gradients: of the step.
             computed_anew: whether nothing else needs them, so that they are best computed where the moments need them.
+            control_gradients: of the control variables, which may overflow too.
         """
         values = over_replicas([gradient and gradient.value for gradient in gradients])
         taken_in = [g and g.computed_anew for g in gradients] if computed_anew else values
@@ -205,8 +219,10 @@ class StochasticTraining(ModelVariables):
         aligned = [next(found) if variable.trainable else None for variable in self.all_model_variables]
         if optimizer_scale(self) is None:
             self.gradient_variance.update_state(aligned)
-        else:
-            run_if(all_finite(values), lambda: self.gradient_variance.update_state(aligned))
+            return
+        finite = all_finite([*values, *over_replicas(list(control_gradients))])
+        run_if(finite, lambda: self.gradient_variance.update_state(aligned))
+        self.gradient_variance.overflows.assign_add(1.0 - tf.cast(finite, tf.float32))
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of `evaluate`: the objective at hard samples, drawn from a stream of its own."""

@@ -27,7 +27,7 @@ def replicated_function(
     Args:
         strategy: of the model.
         step: one step of a replica on its share of a batch; what it returns is left to `read_logs`.
-        read_logs: the logs after a step, computed from the model's state on one replica.
+        read_logs: the logs after a step, computed from the model's state.
         steps: of one program.
 
     Returns:
@@ -51,10 +51,7 @@ def replicated_function(
         start = [tf.constant(0, tf.int64), tf.constant(True)]
         tf.while_loop(lambda i, more: tf.logical_and(more, i < steps), one_step, start, parallel_iterations=1)
 
-    @tf.function(autograph=False)
-    def logs() -> Logs:
-        found = strategy.run(read_logs)
-        return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in found.items()}
+    logs = tf.function(read_logs, autograph=False)  # of all replicas: what their metrics counted is added up
 
     def function(iterator: tf.distribute.DistributedIterator) -> Logs:
         run(iterator)

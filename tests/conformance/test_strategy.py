@@ -1,5 +1,7 @@
 """Under a distribution strategy: other noise on each replica, the gradient of the whole batch, equal weights."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -56,7 +58,7 @@ def trained(make, strategy, loss="mse", **options):
         model = make(**options)
         model.compile(keras.optimizers.SGD(0.05), loss=loss)
     history = model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history
-    evaluation = model.evaluate(X[:16], Y[:16], batch_size=8, verbose=0)
+    evaluation = model.evaluate(X, Y, batch_size=8, verbose=0)
     return history["loss"], evaluation, *model.layers[-1].get_weights()
 
 
@@ -163,10 +165,10 @@ def test_the_gradient_variance_is_that_of_the_gradient_that_is_applied(strategy,
         np.testing.assert_allclose(saved, value, rtol=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_several_steps_are_one_program_and_train_the_same(strategy, jit_compile):
+def test_several_steps_are_one_program_and_train_the_same(strategy):
+    """Whether XLA is asked for or not: it is not used here."""
     found = []
-    for steps in (1, 2):
+    for steps, jit_compile in ((1, False), (2, True)):
         with strategy.scope():
             model = stochastic()
             model.compile(keras.optimizers.SGD(0.05), loss="mse", steps_per_execution=steps, jit_compile=jit_compile)
@@ -177,6 +179,42 @@ def test_several_steps_are_one_program_and_train_the_same(strategy, jit_compile)
         assert "log_grad_variance" not in evaluation
         assert int(model.optimizer.iterations.numpy()) == 6
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("overflowing", [0, 1])
+def test_a_step_that_overflows_on_one_replica_is_skipped_on_all(strategy, overflowing):
+    with strategy.scope():
+        model = stochastic()
+        scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05), initial_scale=2.0**10)
+        model.compile(scaled, loss="mse")
+    x, y = X[:8].copy(), Y[:8].copy()
+    before = model.layers[-1].get_weights()
+    y[4 * overflowing] = 3e38  # of the first example of that replica's half
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    for weight, other in zip(model.layers[-1].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, other)
+    history = model.fit(X[:8], Y[:8], batch_size=8, epochs=3, verbose=0).history
+    assert history["skipped_steps"] == [1.0, 1.0, 1.0]
+    assert np.isfinite(history["loss"]).all()
+    assert float(scaled.dynamic_scale.numpy()) == 2.0**9
+    assert rt.callbacks.global_step(model) == 4
+    for variable in [*model.trainable_variables, *scaled.variables, *model.gradient_variance.variables]:
+        first, second = (value.numpy() for value in strategy.experimental_local_results(variable.value))
+        np.testing.assert_array_equal(first, second, err_msg=variable.path)
+
+
+def test_the_logs_of_an_estimator_with_a_temperature_are_exact(strategy):
+    """Keras does not replace the logs of the last batch by its own where there are more than its metrics."""
+    losses = []
+    for scope in (strategy.scope(), contextlib.nullcontext()):
+        with scope:
+            inputs = keras.Input((3,))
+            logits = keras.layers.Rescaling(60.0)(keras.layers.Dense(3, kernel_initializer="identity")(inputs))
+            b = rt.layers.StochasticBinary("rebar", values=(0, 1), seed=1)(100.0 * logits)
+            model = rt.StochasticModel(inputs, keras.layers.Dense(2, kernel_initializer="ones")(b))
+            model.compile(keras.optimizers.SGD(0.0), loss="mse")
+        losses.append(model.fit(X[:9], Y[:9], batch_size=8, shuffle=False, verbose=0).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_inputs_may_be_boolean(strategy):

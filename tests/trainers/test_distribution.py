@@ -1,8 +1,10 @@
 """Training on two devices of one machine, and by two processes that stand for two machines."""
 
 import functools
+import importlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import threading
 import time
 
 import pytest
+import tensorflow as tf
 from helpers import command_line
 from helpers.training import ROOT, TINY, command
 
@@ -73,11 +76,20 @@ def curve(workdir):
     return [{name: value for name, value in row.items() if name != "steps_per_second"} for row in rows]
 
 
+def train_on_two_devices(workdir, num_steps):
+    """Trains, or continues to, on two logical processors."""
+    line = [sys.executable, "-m", "tests.trainers.two_devices", *TINY, "--distribution=mirrored"]
+    ended = subprocess.run(
+        [*line, f"--num_steps={num_steps}", f"--workdir={workdir}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    return workdir
+
+
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory):
-    """A run of 24 steps on the two logical processors of this process."""
-    workdir = tmp_path_factory.mktemp("mirrored")
-    return command_line.finished_run(command, workdir, *TINY, "--distribution=mirrored", "--num_steps=24")
+    """A run of 24 steps on two devices."""
+    return train_on_two_devices(tmp_path_factory.mktemp("mirrored"), 24)
 
 
 def test_two_workers_train_what_two_devices_do(mirrored, tmp_path):
@@ -99,14 +111,14 @@ def test_one_device_trains_otherwise(mirrored, tmp_path):
 
 def test_an_interrupted_run_on_two_devices_goes_on_to_the_bit(mirrored, tmp_path):
     for num_steps in (9, 24):  # within a report
-        assert command(*TINY, "--distribution=mirrored", f"--num_steps={num_steps}", f"--workdir={tmp_path}") == 0
+        train_on_two_devices(tmp_path, num_steps)
     assert curve(tmp_path) == curve(mirrored)
     assert command_line.numbers(tmp_path) == command_line.numbers(mirrored)
 
 
 def test_a_worker_that_is_killed_ends_the_other_and_the_run_goes_on(mirrored, tmp_path):
     often = "--checkpoint_minutes=0.0001"
-    with Workers(tmp_path, "--num_steps=100000", often) as workers:
+    with Workers(tmp_path, "--num_steps=60000", often) as workers:
         deadline = time.monotonic() + PATIENCE_S
         while len(curve(tmp_path)) < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -123,6 +135,8 @@ def test_a_worker_that_is_killed_ends_the_other_and_the_run_goes_on(mirrored, tm
     with Workers(tmp_path, f"--num_steps={reached + 6}", often) as workers:
         statuses = workers.wait()
     assert [status for status, *_ in statuses] == [0, 0], statuses
+    assert int(re.search(r"from step (\d+)", statuses[0][1])[1]) >= 6
+    assert "crashed" not in statuses[0][2]  # the other worker leaves after the chief has summed up
     rows = curve(tmp_path)
     assert [row["step"] for row in rows] == list(range(6, reached + 7, 6))
     assert rows[:4] == curve(mirrored)[:4]
@@ -173,16 +187,16 @@ def test_a_worker_that_does_not_come_is_named():
 
 
 def test_a_stranger_at_the_door_is_no_worker():
-    addresses, errors = free_addresses(2), {}
-    first = threading.Thread(target=meet, args=(addresses, 0, {}, 20.0, errors))
-    first.start()
-    host, port = addresses[0].split(":")
-    for word in (b"GET / HTTP/1.1\r\n\r\n", b""):
-        with socket.create_connection((host, int(port)), timeout=5.0) as stranger:
-            stranger.sendall(word)
-    meet(addresses, 1, {}, 20.0, errors)
-    first.join()
-    assert errors == {0: None, 1: None}
+    (address,) = free_addresses(1)
+    host, port = address.split(":")
+    with rendezvous._Server(address, 0, {}) as server, socket.create_connection((host, int(port))):  # and says nothing
+        for word in (b"GET / HTTP/1.1\r\n\r\n", b"", b"1\n"):
+            with socket.create_connection((host, int(port)), timeout=5.0) as visitor:
+                visitor.sendall(word)
+                visitor.shutdown(socket.SHUT_WR)
+                while visitor.recv(1000):
+                    pass
+    assert server.told == {1}
 
 
 def test_the_command_names_a_worker_that_does_not_come(capsys, monkeypatch, tmp_path):
@@ -219,9 +233,50 @@ def test_an_address_that_is_taken_is_named(capsys, monkeypatch, tmp_path):
         assert_fails_with(f"cannot listen at {address}", capsys, "--distribution=multi_worker", f"--workdir={tmp_path}")
 
 
-def test_a_machine_with_one_device_cannot_mirror(capsys, monkeypatch, tmp_path):
-    import tensorflow as tf
+def test_workers_need_whole_reports(capsys, monkeypatch, tmp_path):
+    placement = importlib.import_module("trainers.common.placement")
+    monkeypatch.setattr(placement, "_multi_worker", lambda experiment: placement.Placement(workers=2))
+    message = "flag --num_steps=9: expected with --distribution=multi_worker a multiple of --report_every=6"
+    assert_fails_with(message, capsys, "--distribution=multi_worker", *TINY, "--num_steps=9", f"--workdir={tmp_path}")
 
+
+def test_a_worker_whose_chief_is_gone_says_so(monkeypatch, tmp_path):
+    placement = importlib.import_module("trainers.common.placement")
+
+    class Cluster:
+        def get_config_key_value(self, key, timeout_ms):
+            raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+    monkeypatch.setattr(placement.context, "context", Cluster)
+    worker = placement.Placement(worker=1, workers=2)
+    for ask in (worker.part, lambda: worker.agree_on_checkpoint(None)):
+        with pytest.raises(BadInput, match=r"the chief is gone \(UnavailableError\); see what it printed"):
+            ask()
+
+
+def test_a_worker_that_does_not_see_the_checkpoint_says_so(monkeypatch, tmp_path):
+    placement = importlib.import_module("trainers.common.placement")
+    said = {}
+
+    class Cluster:
+        def set_config_key_value(self, key, value):
+            said[key] = value
+
+        def get_config_key_value(self, key, timeout_ms):
+            return said[key]
+
+    monkeypatch.setattr(placement.context, "context", Cluster)
+    chief, worker = (placement.Placement(worker=i, workers=2) for i in range(2))
+    path = tmp_path / "checkpoint.keras"
+    path.write_text("whole")
+    assert chief.agree_on_checkpoint(None) is worker.agree_on_checkpoint(None) is None
+    assert chief.agree_on_checkpoint(path) == worker.agree_on_checkpoint(None) == path
+    path.write_text("another")
+    with pytest.raises(BadInput, match=r"worker 1 does not see .*checkpoint.keras; expected one that all share"):
+        worker.agree_on_checkpoint(None)
+
+
+def test_a_machine_with_one_device_cannot_mirror(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [tf.config.LogicalDevice("CPU:0", "CPU")])
     message = "flag --distribution=mirrored: expected two devices of a kind or more; there is CPU:0"
     assert_fails_with(message, capsys, "--distribution=mirrored", f"--workdir={tmp_path}")

@@ -22,7 +22,7 @@ DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "bfloat16", "float16")
 _JOB = "worker"
 _HEARTBEAT_S = 10
-_CHECKPOINT = "checkpoint"
+_CHECKPOINT, _DONE = "checkpoint", "done"
 _CLUSTER = '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -71,13 +71,31 @@ class Placement:
             said = {"path": None} if path is None else {"path": str(path.resolve()), "size": path.stat().st_size}
             cluster.set_config_key_value(_CHECKPOINT, json.dumps(said))
             return path
-        said = json.loads(cluster.get_config_key_value(_CHECKPOINT, int(1000 * self.patience_s)))
+        said = json.loads(self._from_chief(_CHECKPOINT, int(1000 * self.patience_s)))
         if said["path"] is None:
             return None
         seen = pathlib.Path(said["path"])
         if not seen.is_file() or seen.stat().st_size != said["size"]:
             raise BadInput(f"flag --workdir: worker {self.worker} does not see {seen}; expected one that all share")
         return seen
+
+    def part(self) -> None:
+        """Ends the work together: a worker that leaves before the chief is done looks as if it had crashed."""
+        if self.workers == 1:
+            return
+        if self.is_chief:
+            context.context().set_config_key_value(_DONE, "")
+        else:
+            self._from_chief(_DONE, timeout_ms=0)
+
+    def _from_chief(self, key: str, timeout_ms: int) -> str:
+        """What the chief says; 0 waits for as long as it lives."""
+        try:
+            return context.context().get_config_key_value(key, timeout_ms)
+        except tf.errors.OpError as error:
+            raise BadInput(
+                f"flag --distribution=multi_worker: the chief is gone ({type(error).__name__}); see what it printed"
+            ) from error
 
 
 def place(experiment: Experiment) -> Placement:
@@ -89,6 +107,11 @@ def place(experiment: Experiment) -> Placement:
     if experiment.distribution is None:
         return Placement()
     placement = _mirrored() if experiment.distribution == "mirrored" else _multi_worker(experiment)
+    if placement.workers > 1 and experiment.num_steps % experiment.report_every:
+        raise BadInput(
+            f"flag --num_steps={experiment.num_steps}: expected with --distribution=multi_worker a multiple of "
+            f"--report_every={experiment.report_every}, as no worker knows the averages of half a report"
+        )
     if experiment.batch_size % placement.replicas:
         raise BadInput(
             f"flag --batch_size={experiment.batch_size}: expected a multiple of the {placement.replicas} replicas"

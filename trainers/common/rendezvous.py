@@ -12,6 +12,7 @@ from typing import Any
 from trainers.common.errors import BadInput, one_line
 
 _RETRY_S = 0.2
+_PATIENCE_S, _LONGEST = 1.0, 100  # with who comes and says nothing, or too much
 
 
 def meet(addresses: list[str], worker: int, flags: Mapping[str, Any], patience_s: float) -> None:
@@ -90,9 +91,10 @@ class _Server:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
+            connection.settimeout(_PATIENCE_S)
             try:
                 with connection, connection.makefile("rwb") as stream:
-                    other = int(stream.readline())
+                    other = int(stream.readline(_LONGEST))
                     stream.write(self._flags)
                 self.told.add(other)
             except (OSError, ValueError):  # not a worker, or one that is gone again

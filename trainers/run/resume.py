@@ -18,6 +18,14 @@ from trainers.common.errors import BadInput, RateTooHigh, one_line
 from trainers.common.placement import Placement
 from trainers.run.workdir import Workdir
 
+_LOST = (  # what a collective operation of several workers ends with when one of them does
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
 
 def run(flags: dict[str, Any], workdir: Workdir, train: Callable[[], dict[str, Any] | None]) -> None:
     """Prints the summary of the run in `workdir`, which `train` makes unless it is finished.
@@ -94,7 +102,7 @@ def _exits_resumably(workdir: Workdir, model: keras.Model, placement: Placement)
             f"flag --learning_rate={float(model.optimizer.learning_rate):g}: {one_line(error)}, in another --workdir; "
             f"{workdir.last_saved()}"
         ) from error
-    except tf.errors.OpError as error:
+    except _LOST as error:
         if placement.workers == 1:
             raise
         raise BadInput(

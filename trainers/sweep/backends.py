@@ -20,7 +20,7 @@ from trainers.sweep.results import FAILED
 _EXTRA = "needs more packages: pip install 'rebar_tf[sweep]'"
 # What a worker leaves behind when it dies saves a checkpoint and ends, which takes seconds.
 _IN_USE_S = 60.0
-_DEATHS = 10  # of workers on one cell, after which it is not tried again
+_DEATHS = 10  # of workers on one cell, after which it is not tried again; a Dask scheduler elsewhere has its own number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,8 @@ class RemoteRun:
 
     def __call__(self, job: Job) -> Outcome:
         follower = Follower(self.heartbeat)
+        if not self.heartbeat.exists():
+            return Outcome(job.cell, None, f"does not see {self.heartbeat}; expected a folder that all workers share")
 
         def run(job: Job) -> Outcome:
             outcome = process.run(job, watch=follower.watch, in_use_s=_IN_USE_S)

@@ -76,6 +76,7 @@ def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext, in_us
             status = process.wait()
         if status != IN_USE_STATUS or time.monotonic() - begin > in_use_s:
             return _outcome(job, status)
+        time.sleep(1.0)
 
 
 def run_and_record(runner: Callable[[Job], Outcome], job: Job, table: pathlib.Path) -> Outcome:

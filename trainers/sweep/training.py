@@ -69,7 +69,7 @@ def _train(jobs: list[Job], total: int, table: pathlib.Path, settings: Settings)
     progress = Progress(total, total - len(jobs))
     if settings.backend != "local":
         outcomes = backends.OUTCOMES[settings.backend]
-        with heartbeat.beating(table.parent) as path:
+        with heartbeat.beating(jobs[0].folder.parent) as path:
             for outcome in outcomes(settings.cluster, at_a_time, backends.RemoteRun(table, path), jobs):
                 progress.show(outcome)
         return None

@@ -33,6 +33,7 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any] | None:
     with resume.training(workdir, experiment.flags(), lambda: build.build_model(experiment, dataset), placed) as model:
         if not placed.is_chief:
             loop.follow(experiment, model, batches_from)
+            placed.part()
             return None
         step = callbacks.global_step(model)
         print(f"{experiment.estimator} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
@@ -43,4 +44,5 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any] | None:
         pictures.write_curve(workdir, experiment.estimator)
         print(f"pictures: {workdir.path}/*.png; curves: tensorboard --logdir={workdir.path}", flush=True)
         workdir.write_summary(summary)
+        placed.part()
     return summary

@@ -133,9 +133,9 @@ def _complaint(path: pathlib.Path, digits: bytes, count: int) -> str:
     lines = digits.split(b"\n")[:-1]
     for number, line in enumerate(lines, start=1):
         if len(line) != _UNITS or line.strip(b"01"):
-            if line or number < len(lines):
+            if lines != [b""]:
                 return f"{path}: line {number} does not hold {_UNITS} digits 0 or 1; {expected}"
-            lines.pop()
+            lines.pop()  # of an empty file
     found = f"more than {count}" if len(lines) > count else len(lines)
     return f"{path} has {found} lines; {expected}"
 
