@@ -141,6 +141,8 @@ def draw(grown: dict[str, list[Point]], path: pathlib.Path) -> None:
                 text = f"{axis.title}: exponent {exponent(axis.values, found):.2f}"
                 axis_of_figure.loglog(axis.values, found, label=text, **plot.curve_style(number))
             axis_of_figure.set_xlabel(panel)
+            axis_of_figure.set_xticks(axes[0].values, [str(value) for value in axes[0].values], fontsize=8)
+            axis_of_figure.set_xticks([], minor=True)
             axis_of_figure.grid(color="0.9", linewidth=0.6, which="both")
             axis_of_figure.legend(fontsize=7)
         rows[row][0].set_ylabel(label)
