@@ -1139,8 +1139,8 @@ MUTATIONS = (
     Mutation(
         "any connection is a worker",
         "trainers/common/rendezvous.py",
-        "other = int(stream.readline())",
-        "other = int(stream.readline().strip() or 5)",
+        "other = int(stream.readline(_LONGEST))",
+        "other = int(stream.readline(_LONGEST).strip() or 5)",
         DISTRIBUTION,
     ),
     Mutation(
@@ -1183,6 +1183,34 @@ MUTATIONS = (
         "trainers/sweep/process.py",
         "status != IN_USE_STATUS or time.monotonic() - begin > in_use_s",
         "True",
+        CLUSTER,
+    ),
+    Mutation(
+        "an overflow on one replica is seen there alone",
+        "rebar_tf/training/model.py",
+        "finite = all_finite(over_replicas(gradients))",
+        "finite = all_finite(gradients)",
+        STRATEGY,
+    ),
+    Mutation(
+        "who comes and says nothing is waited for",
+        "trainers/common/rendezvous.py",
+        "connection.settimeout(_PATIENCE_S)",
+        "connection.settimeout(None)",
+        DISTRIBUTION,
+    ),
+    Mutation(
+        "a worker leaves before the chief is done",
+        "trainers/common/placement.py",
+        "            self._from_chief(_DONE, timeout_ms=0)",
+        "            pass",
+        DISTRIBUTION,
+    ),
+    Mutation(
+        "a cell looks for its sweep on another disk",
+        "trainers/sweep/backends.py",
+        "if not self.heartbeat.exists():",
+        "if False:",
         CLUSTER,
     ),
 )

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -101,12 +102,20 @@ def test_a_cell_in_use_is_not_run_where_no_worker_can_have_died(tmp_path, monkey
     assert done.read_text() == "x"
 
 
+def test_a_worker_that_does_not_share_the_folder_says_so(tmp_path):
+    outcome = RemoteRun(tmp_path / "results.csv", tmp_path / "beat")(job(tmp_path))
+    assert outcome.row is None
+    assert outcome.reason == f"does not see {tmp_path / 'beat'}; expected a folder that all workers share"
+    assert not (tmp_path / "cell").exists()
+
+
 @pytest.mark.parametrize(("is_there", "recorded"), [(True, 1), (False, 0)])
 def test_a_cell_that_ended_with_its_sweep_did_not_fail(is_there, recorded, tmp_path, monkeypatch):
     monkeypatch.setattr(process, "TRAINER", (sys.executable, "-c", "import sys, time; time.sleep(1); sys.exit(1)"))
     table, path = tmp_path / "results.csv", tmp_path / "beat"
-    if is_there:
-        path.write_text("1")
+    path.write_text("1")
+    if not is_there:
+        threading.Timer(0.3, path.unlink).start()
     outcome = RemoteRun(table, path)(job(tmp_path))
     assert len(results.read(table)) == recorded
     assert (outcome.row is not None) == is_there
