@@ -16,7 +16,7 @@ from rebar_tf.models.structured_prediction_network import GENERATORS
 from trainers.common import estimator_options, placement
 from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import Experiment
-from trainers.common.tasks import TASKS, check_task
+from trainers.common.tasks import PRECISIONS, TASKS, check_task
 
 
 def accepted_names() -> dict[str, Sequence[str]]:
@@ -28,7 +28,7 @@ def accepted_names() -> dict[str, Sequence[str]]:
         "estimators": rt.estimators.names(),
         "bernoulli_estimators": rt.estimators.names("bernoulli"),
         "binarizations": BINARIZATIONS,
-        "mixed_precisions": placement.PRECISIONS,
+        "mixed_precisions": PRECISIONS,
         "distributions": placement.DISTRIBUTIONS,
     }
 

@@ -19,7 +19,6 @@ from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import FREE_FLAGS, Experiment
 
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
-PRECISIONS = ("float32", "bfloat16", "float16")
 _JOB = "worker"
 _HEARTBEAT_S = 10
 _CHECKPOINT, _DONE = "checkpoint", "done"

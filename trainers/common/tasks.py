@@ -10,6 +10,8 @@ import rebar_tf as rt
 from trainers.common.errors import BadInput
 from trainers.common.experiment import Experiment
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
