@@ -5,6 +5,9 @@ import io
 import json
 import pathlib
 
+from rebar_tf import callbacks
+from trainers.run.workdir import Workdir
+
 
 def exit_status(run):
     """Of a command that runs in this process: what `run` returns, or what it exits with."""
@@ -26,6 +29,12 @@ def numbers(workdir):
     """The summary of a run without the speed and the flags."""
     summary = json.loads((pathlib.Path(workdir) / "summary.json").read_text())
     return {name: value for name, value in summary.items() if name not in ("steps_per_second", "flags")}
+
+
+def curve(workdir):
+    """The curve of a run without the speed, which no two runs share."""
+    rows = callbacks.read_curve(Workdir(workdir).curve)
+    return [{name: value for name, value in row.items() if name != "steps_per_second"} for row in rows]
 
 
 def assert_fails_with(command, message, capsys, *arguments):

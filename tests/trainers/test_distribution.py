@@ -14,9 +14,9 @@ import time
 import pytest
 import tensorflow as tf
 from helpers import command_line
+from helpers.command_line import curve
 from helpers.training import ROOT, TINY, command
 
-from rebar_tf import callbacks
 from trainers.common import rendezvous
 from trainers.common.errors import BadInput
 from trainers.common.experiment import Experiment
@@ -68,12 +68,6 @@ class Workers:
         """Status, output and errors of each."""
         outputs = [process.communicate(timeout=PATIENCE_S) for process in self.processes]
         return [(process.returncode, *output) for process, output in zip(self.processes, outputs, strict=True)]
-
-
-def curve(workdir):
-    """Without the speed."""
-    rows = callbacks.read_curve(Workdir(workdir).curve)
-    return [{name: value for name, value in row.items() if name != "steps_per_second"} for row in rows]
 
 
 def train_on_two_devices(workdir, num_steps):

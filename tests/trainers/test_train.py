@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import command_line
+from helpers.command_line import curve
 from helpers.training import ROOT, TINY, command, process
 from matplotlib import image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,7 +20,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from rebar_tf import callbacks
 from trainers.run import loop
-from trainers.run.workdir import Workdir, load_model
+from trainers.run.workdir import load_model
 from trainers.train import __main__ as train
 
 assert_fails_with = functools.partial(command_line.assert_fails_with, command)
@@ -30,12 +31,6 @@ def state(workdir):
     model = load_model(workdir)
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     return [np.asarray(variable.numpy()) for variable in [*model.variables, *model.optimizer.variables, *metrics]]
-
-
-def curve(workdir):
-    """The curve without the speed, which no two runs share."""
-    rows = callbacks.read_curve(Workdir(workdir).curve)
-    return [{name: value for name, value in row.items() if name != "steps_per_second"} for row in rows]
 
 
 def assert_same_run(workdir, other):

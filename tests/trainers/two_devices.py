@@ -7,14 +7,17 @@ import sys
 
 from trainers.common.tensorflow_import import import_tensorflow
 
-import_tensorflow()
 
-import tensorflow as tf  # noqa: E402
+def main():
+    import_tensorflow()
+    import tensorflow as tf
 
-(CPU,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+    (processor,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+    from trainers.train import __main__ as train
 
-from trainers.train.__main__ import main  # noqa: E402
+    return train.main(sys.argv)
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main())

@@ -97,6 +97,9 @@ class Placement:
             ) from error
 
 
+ONE_DEVICE = Placement()
+
+
 def place(experiment: Experiment) -> Placement:
     """The devices that an experiment asks for. To be called before TensorFlow has done anything.
 
@@ -104,7 +107,7 @@ def place(experiment: Experiment) -> Placement:
         BadInput: if the machine does not have them, or another worker does not come.
     """
     if experiment.distribution is None:
-        return Placement()
+        return ONE_DEVICE
     placement = _mirrored() if experiment.distribution == "mirrored" else _multi_worker(experiment)
     if placement.workers > 1 and experiment.num_steps % experiment.report_every:
         raise BadInput(

@@ -15,7 +15,7 @@ from rebar_tf import callbacks
 from rebar_tf.training import StochasticTraining
 from trainers.common import signals
 from trainers.common.errors import BadInput, RateTooHigh, one_line
-from trainers.common.placement import Placement
+from trainers.common.placement import ONE_DEVICE, Placement
 from trainers.run.workdir import Workdir
 
 _LOST = (  # what a collective operation of several workers ends with when one of them does
@@ -51,7 +51,7 @@ def training(
     workdir: Workdir,
     flags: dict[str, Any],
     new_model: Callable[[], StochasticTraining],
-    placement: Placement = Placement(),  # noqa: B008  it is frozen
+    placement: Placement = ONE_DEVICE,
 ) -> Iterator[StochasticTraining]:
     """In this block the folder is this process's own, and what stops training ends the program in one line.
 

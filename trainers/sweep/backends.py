@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from trainers.common.errors import BadInput, one_line
@@ -72,15 +71,13 @@ def dask_outcomes(address: str | None, at_a_time: int, run: RemoteRun, jobs: Seq
         except (OSError, ValueError) as error:
             raise BadInput(f"flag --cluster={address}: {one_line(error)}; expected as in tcp://HOST:8786") from error
     with client:
-        waiting = iter(jobs)
-        running: dict[Any, Cell] = {}
-        while True:
-            for job in itertools.islice(waiting, at_a_time - len(running)):
-                running[client.submit(run, job, pure=False)] = job.cell
-            if not running:
-                return
-            for future in wait(list(running), return_when="FIRST_COMPLETED").done:
-                yield _outcome(running.pop(future), future.result)
+        yield from _as_they_end(
+            jobs,
+            at_a_time,
+            submit=lambda job: client.submit(run, job, pure=False),
+            wait=lambda futures: wait(futures, return_when="FIRST_COMPLETED").done,
+            result=lambda future: future.result(),
+        )
 
 
 def ray_outcomes(address: str | None, at_a_time: int, run: RemoteRun, jobs: Sequence[Job]) -> Iterator[Outcome]:
@@ -106,15 +103,13 @@ def ray_outcomes(address: str | None, at_a_time: int, run: RemoteRun, jobs: Sequ
     with contextlib.ExitStack() as stack:
         stack.callback(ray.shutdown)
         train = ray.remote(num_cpus=1, max_retries=_DEATHS)(_train)
-        waiting = iter(jobs)
-        running: dict[Any, Cell] = {}
-        while True:
-            for job in itertools.islice(waiting, at_a_time - len(running)):
-                running[train.remote(run, job)] = job.cell
-            if not running:
-                return
-            (future,), _ = ray.wait(list(running), num_returns=1)
-            yield _outcome(running.pop(future), functools.partial(ray.get, future))
+        yield from _as_they_end(
+            jobs,
+            at_a_time,
+            submit=lambda job: train.remote(run, job),
+            wait=lambda futures: ray.wait(futures, num_returns=1)[0],
+            result=ray.get,
+        )
 
 
 def _train(run: RemoteRun, job: Job) -> Outcome:
@@ -122,12 +117,35 @@ def _train(run: RemoteRun, job: Job) -> Outcome:
     return run(job)
 
 
-def _outcome(cell: Cell, result: Callable[[], Outcome]) -> Outcome:
-    """What a worker found; the reason where too many of them died on the cell."""
-    try:
-        return result()
-    except Exception as error:  # of the cluster's package: it has kinds of its own
-        return Outcome(cell, None, f"{type(error).__name__}: {one_line(error)}")
+def _as_they_end(
+    jobs: Sequence[Job],
+    at_a_time: int,
+    submit: Callable[[Job], Any],
+    wait: Callable[[list], Iterable],
+    result: Callable[[Any], Outcome],
+) -> Iterator[Outcome]:
+    """The outcomes of the jobs; of a cell on which too many workers died, the reason.
+
+    Args:
+        jobs: the cells.
+        at_a_time: how many are submitted at a time.
+        submit: from a job to its future.
+        wait: from futures to those that are done, one or more.
+        result: of a future that is done.
+    """
+    waiting = iter(jobs)
+    running: dict[Any, Cell] = {}
+    while True:
+        for job in itertools.islice(waiting, at_a_time - len(running)):
+            running[submit(job)] = job.cell
+        if not running:
+            return
+        for future in wait(list(running)):
+            cell = running.pop(future)
+            try:
+                yield result(future)
+            except Exception as error:  # of the cluster's package: it has kinds of its own
+                yield Outcome(cell, None, f"{type(error).__name__}: {one_line(error)}")
 
 
 OUTCOMES = {"dask": dask_outcomes, "ray": ray_outcomes}

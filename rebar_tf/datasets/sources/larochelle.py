@@ -10,9 +10,8 @@ import zlib
 
 import numpy as np
 
-from rebar_tf.datasets.errors import DatasetUnavailableError
 from rebar_tf.datasets.sources.raw_files import check_sum
-from rebar_tf.datasets.sources.tfds_images import read_tfds_images
+from rebar_tf.datasets.sources.tfds_images import Download, read_tfds_images
 
 _COUNTS = {"train": 50_000, "valid": 10_000, "test": 10_000}
 FILES = {split: f"binarized_mnist_{split}.amat" for split in _COUNTS}
@@ -141,21 +140,14 @@ def _complaint(path: pathlib.Path, digits: bytes, count: int) -> str:
 
 
 def _from_tensorflow_datasets(data_dir: str | os.PathLike | None) -> dict[str, np.ndarray]:
-    counts = {_TFDS_SPLITS[split]: count for split, count in _COUNTS.items()}
-    try:
-        images = read_tfds_images("binarized_mnist:1.*.*", _URL + FILES["train"], counts, data_dir)
-    except Exception as error:  # whatever an import, a network or a disk can answer
-        raise DatasetUnavailableError(_unavailable(data_dir, error)) from error
-    return {split: images[name].astype(bool) for split, name in _TFDS_SPLITS.items()}
-
-
-def _unavailable(data_dir: str | os.PathLike | None, error: Exception) -> str:
-    place = "its default folder" if data_dir is None else f"data_dir={str(data_dir)!r}"
-    raw = "" if data_dir is None else f"no {FILES['train']} in {place}, and "
-    reason = " ".join(str(error).split())
-    return (
-        f"dataset 'mnist_larochelle' is not available: {raw}tensorflow-datasets could neither find it prepared in "
-        f"{place} nor download it ({type(error).__name__}: {reason}). Use --data_dir=DIR with "
-        f"DIR/mnist/binarized_mnist_{{train,valid,test}}.amat or .amat.gz, from {_URL}, or --dataset=mnist_5k, which "
-        "needs none"
+    download = Download(
+        dataset="mnist_larochelle",
+        builder="binarized_mnist:1.*.*",
+        url=_URL + FILES["train"],
+        counts={_TFDS_SPLITS[split]: count for split, count in _COUNTS.items()},
+        raw_file=FILES["train"],
+        ways_out="Use --data_dir=DIR with DIR/mnist/binarized_mnist_{train,valid,test}.amat or .amat.gz, from "
+        f"{_URL}, or --dataset=mnist_5k, which needs none",
     )
+    images = read_tfds_images(download, data_dir)
+    return {split: images[name].astype(bool) for split, name in _TFDS_SPLITS.items()}

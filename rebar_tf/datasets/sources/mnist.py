@@ -6,16 +6,23 @@ import os
 
 import numpy as np
 
-from rebar_tf.datasets.errors import DatasetUnavailableError
 from rebar_tf.datasets.sources.idx import read_idx_images
 from rebar_tf.datasets.sources.raw_files import find_folder
-from rebar_tf.datasets.sources.tfds_images import read_tfds_images
+from rebar_tf.datasets.sources.tfds_images import Download, read_tfds_images
 
 RAW_FILES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
 _COUNTS = {"train": 60_000, "test": 10_000}
 MD5 = {"train": "6bbc9ace898e44ae57da46a324031adb", "test": "2646ac647ad5339dbf082846283269ea"}  # of the unpacked files
 _NUM_VALID = 10_000
-_URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"  # where tensorflow-datasets downloads from
+_DOWNLOAD = Download(
+    dataset="mnist",
+    builder="mnist:3.*.*",
+    url=f"https://storage.googleapis.com/cvdf-datasets/mnist/{RAW_FILES['train']}",  # of tensorflow-datasets
+    counts=_COUNTS,
+    raw_file=f"raw file mnist/{RAW_FILES['train']}",
+    ways_out="Use --dataset=mnist_5k, which needs no download, or --data_dir=DIR with "
+    f"DIR/mnist/{RAW_FILES['train']} and DIR/mnist/{RAW_FILES['test']}",
+)
 
 
 def mnist_pixels(data_dir: str | os.PathLike | None, verify: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -36,7 +43,7 @@ def mnist_pixels(data_dir: str | os.PathLike | None, verify: bool = True) -> tup
     """
     folder = find_folder(data_dir, "mnist", list(RAW_FILES.values()))
     if folder is None:
-        images = _from_tensorflow_datasets(data_dir)
+        images = read_tfds_images(_DOWNLOAD, data_dir)
     else:
         images = {
             split: read_idx_images(folder / file, _COUNTS[split], md5=MD5[split] if verify else None)
@@ -45,21 +52,3 @@ def mnist_pixels(data_dir: str | os.PathLike | None, verify: bool = True) -> tup
     # A copy, so that the bytes of all training digits are not kept in memory.
     valid = images["train"][-_NUM_VALID:].copy()
     return images["train"][:-_NUM_VALID], valid, images["test"]
-
-
-def _from_tensorflow_datasets(data_dir: str | os.PathLike | None) -> dict[str, np.ndarray]:
-    try:
-        return read_tfds_images("mnist:3.*.*", _URL + RAW_FILES["train"], _COUNTS, data_dir)
-    except Exception as error:  # whatever an import, a network or a disk can answer
-        raise DatasetUnavailableError(_unavailable(data_dir, error)) from error
-
-
-def _unavailable(data_dir: str | os.PathLike | None, error: Exception) -> str:
-    place = "its default folder" if data_dir is None else f"data_dir={str(data_dir)!r}"
-    raw = "" if data_dir is None else f"no raw file mnist/{RAW_FILES['train']} in {place}, and "
-    reason = " ".join(str(error).split())
-    return (
-        f"dataset 'mnist' is not available: {raw}tensorflow-datasets could neither find it prepared in "
-        f"{place} nor download it ({type(error).__name__}: {reason}). Use --dataset=mnist_5k, which needs no "
-        f"download, or --data_dir=DIR with DIR/mnist/{RAW_FILES['train']} and DIR/mnist/{RAW_FILES['test']}"
-    )
