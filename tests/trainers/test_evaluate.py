@@ -20,6 +20,7 @@ from scipy.special import logsumexp
 
 import rebar_tf as rt
 from rebar_tf.training import bounds
+from trainers.common.statistics import mean_and_error
 from trainers.evaluate import __main__ as evaluate
 from trainers.evaluate import evaluation, inference, results, units
 from trainers.run.workdir import Workdir, load_model
@@ -112,9 +113,9 @@ def test_noise_of_the_samples_makes_no_unit_active():
 
 
 def test_mean_and_error():
-    assert results.mean_and_error([1.0, 3.0]) == (2.0, pytest.approx(1.0))
-    assert results.mean_and_error([1.0]) == (1.0, None)
-    assert results.mean_and_error([1.0, -np.inf]) == (None, None)
+    assert mean_and_error([1.0, 3.0]) == (2.0, pytest.approx(1.0))
+    assert mean_and_error([1.0]) == (1.0, None)
+    assert mean_and_error([1.0, -np.inf]) == (None, None)
 
 
 def trained(folder, *arguments):
@@ -153,7 +154,8 @@ def test_results_pictures_and_the_bound_of_the_summary(workdir, capsys):
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result == json.loads((workdir / "evaluation.json").read_text())
     (row,) = result["bounds"]
-    assert row["bound"] == json.loads((workdir / "summary.json").read_text())["test_bound_3"]
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert (row["bound"], row["standard_error"]) == (summary["test_bound_3"], summary["test_bound_3_standard_error"])
     values = load_model(workdir).bound(rt.datasets.load("mnist_5k").test, num_samples=3)
     assert row["standard_error"] == pytest.approx(values.std(ddof=1, dtype=np.float64) / np.sqrt(500))
     with open(workdir / "evaluation.csv", newline="") as file:

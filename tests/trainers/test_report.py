@@ -22,6 +22,7 @@ from trainers.sweep import results
 from trainers.sweep.grid import Cell
 from trainers.sweep.settings import MODELS
 
+MNIST = "mnist_larochelle"  # the paper's
 METHODS = {name: Method(name, name.partition(":")[0], 0.1 if ":" in name else None) for name in tables.METHODS}
 PAGE = (
     "# Results\n\n<!-- begin tables -->\n\nold\n\n<!-- end tables -->\n\nprose\n\n"
@@ -37,7 +38,16 @@ def command(*arguments):
 assert_fails_with = functools.partial(command_line.assert_fails_with, command)
 
 
-def cell(method="nvil", seed=0, rate=3e-4, steps=1000, model="linear1", dataset="mnist", task="generative", shared=()):
+def cell(
+    method="nvil",
+    seed=0,
+    rate=3e-4,
+    steps=1000,
+    model="linear1",
+    dataset=MNIST,
+    task="generative",
+    shared=(),
+):
     return Cell(dataset, task, model, METHODS[method], rate, seed, steps, shared)
 
 
@@ -45,8 +55,8 @@ def row(train=-110.0, valid=-108.0, test=-109.0, status="finished", **of_cell):
     bounds = dict(zip(results.BOUNDS, (train, valid, test), strict=True))
     if status != "finished":
         bounds = dict.fromkeys(bounds)
-    rest = {"log_grad_variance": -4.5, "temperature": None, "steps_per_second": 500.0}
-    return {**cell(**of_cell).columns, **bounds, **rest, "status": status, "date": "2026-11-23"}
+    rest = {**dict.fromkeys(results.MEASURED), **bounds, "steps_per_second": 500.0}
+    return {**cell(**of_cell).columns, **rest, "status": status, "date": "2026-11-23", "commit": "0a1b2c"}
 
 
 def write_table(path, rows):
@@ -72,11 +82,17 @@ def write_run(folder, each, last=-100.0, reports=250, finished=True):
 
 def write_variance(folder, seed=0, follow="simple_muprop", value=-4.0):
     folder.mkdir(parents=True)
-    stored = {"dataset": "mnist", "task": "generative", "num_layers": 1, "nonlinear": False, "learning_rate": 3e-4}
+    stored = {
+        "dataset": MNIST,
+        "task": "generative",
+        "num_layers": 1,
+        "nonlinear": False,
+        "learning_rate": 3e-4,
+    }
     stored |= {"methods": ["nvil", "rebar"], "follow": follow, "seed": seed, "num_steps": 1000}
     (folder / "flags.json").write_text(json.dumps(stored))
     (folder / "summary.json").write_text("{}")
-    origin = f"# python -m trainers.variance --dataset=mnist --methods=nvil,rebar --num_steps=1000 --seed={seed}"
+    origin = f"# python -m trainers.variance --dataset={MNIST} --methods=nvil,rebar --num_steps=1000 --seed={seed}"
     lines = [f"{origin}, 2026-11-23", "step,method,part,log_variance,signal_to_noise,temperature"]
     for step in (500, 1000):
         for i, method in enumerate(("nvil", "rebar")):
@@ -93,9 +109,9 @@ def table_of(path):
 def test_the_papers_numbers_are_all_there():
     numbers = tables.paper()
     assert len(numbers) == 2 * 9 * 5
-    assert str(numbers["train_bound", "mnist", "structured", "linear1", "rebar"]) == "-65.244 ± 0.009"
+    assert str(numbers["train_bound", MNIST, "structured", "linear1", "rebar"]) == "-65.244 ± 0.009"
     assert str(numbers["test_bound_100", "omniglot_burda", "generative", "nonlinear", "rebar:0.1"]) == "-118.2 ± 0.1"
-    best = max(tables.METHODS, key=lambda m: numbers["train_bound", "mnist", "structured", "linear1", m].mean)
+    best = max(tables.METHODS, key=lambda m: numbers["train_bound", MNIST, "structured", "linear1", m].mean)
     assert best == "muprop"
 
 
@@ -106,7 +122,7 @@ def test_mean_and_standard_error_over_seeds_at_the_rate_that_validation_picks(tm
     write_table(tmp_path / "few.csv", rows)
     assert command(f"--results_dir={tmp_path}") == 0
     found = table_of(tmp_path / "report" / "few.csv")
-    ours = found["test_bound_100", "mnist", "generative", "linear1", "nvil"]
+    ours = found["test_bound_100", MNIST, "generative", "linear1", "nvil"]
     assert float(ours["mean"]) == pytest.approx(statistics.mean(tests))
     assert float(ours["standard_error"]) == pytest.approx(statistics.stdev(tests) / math.sqrt(3))
     assert (ours["seeds"], ours["learning_rate"], ours["steps"], ours["status"]) == ("3", "0.0003", "1000", "finished")
@@ -115,6 +131,27 @@ def test_mean_and_standard_error_over_seeds_at_the_rate_that_validation_picks(tm
     assert "| Linear, 1 layer | here | -109.07 ± 0.23 (3 seeds) | not run |" in text
     assert "|  | paper | -108.35 ± 0.06 | -108.03 ± 0.07 |" in text
     assert "1,000 steps; learning rates 0.0003, 0.001; seeds 0, 1, 2; 2026-11-23." in text
+
+
+def test_the_difference_to_the_paper_in_standard_errors(tmp_path):
+    tests = (-108.25, -108.45, -108.35)
+    write_table(tmp_path / "three.csv", [row(test=value + 0.2, seed=seed) for seed, value in enumerate(tests)])
+    write_table(tmp_path / "one.csv", [row(test=-109.0), row(test=-109.0, dataset="mnist")])
+    assert command(f"--results_dir={tmp_path}") == 0
+    place = ("test_bound_100", MNIST, "generative", "linear1", "nvil")
+    paper = tables.paper()[place].standard_error
+    for name, difference, own in (
+        ("three", 0.2, statistics.stdev(tests) / math.sqrt(3)),
+        ("one", -0.65, paper * 5**0.5),
+    ):
+        found = table_of(tmp_path / "report" / f"{name}.csv")[place]
+        assert float(found["difference"]) == pytest.approx(difference)
+        assert float(found["difference_in_standard_errors"]) == pytest.approx(difference / math.hypot(own, paper))
+    text = (tmp_path / "report" / "one.md").read_text()
+    assert "|  | difference | -0.65 (-4.4 s.e.) | - | - | - | - |" in text
+    other = text.partition("samples, mnist, generative; not in the paper**")[2].partition("Of the paper")[0]
+    assert "-109.00" in other
+    assert "difference" not in other
 
 
 def test_what_was_not_run_is_marked_and_has_no_number(tmp_path):
@@ -129,7 +166,7 @@ def test_what_was_not_run_is_marked_and_has_no_number(tmp_path):
     text = (tmp_path / "report" / "one.md").read_text()
     assert "-109.00 (1 seed)" in text
     assert text.count("not run |") == 2 * (15 - 1)
-    assert "omniglot_burda generative and mnist structured: not run" in text
+    assert "omniglot_burda generative and mnist_larochelle structured: not run" in text
 
 
 def test_cells_that_failed_or_diverged_say_so(tmp_path):
@@ -226,7 +263,7 @@ def test_curves_are_kept_thinned_with_the_command_that_repeats_them(reported):
     assert "runs" not in first
     (curve,) = (each for each in curves.read(reported / "curves") if each.path == path)
     named = (curve.dataset, curve.task, curve.model, curve.method, curve.learning_rate, curve.seed, curve.steps)
-    assert named == ("mnist", "generative", "linear1", "rebar:0.1", 3e-4, 2, 1000)
+    assert named == (MNIST, "generative", "linear1", "rebar:0.1", 3e-4, 2, 1000)
     assert len(curve.rows) <= 100
     assert curve.rows[-1] == {
         "step": 1000,
@@ -243,7 +280,7 @@ def test_the_folder_of_a_sweep_is_enough(tmp_path, capsys):
     assert command(f"--workdir={tmp_path}") == 0
     assert table_of(tmp_path / "report" / "results.csv")
     printed = capsys.readouterr().out.splitlines()
-    names = ("results.md", "app2.png", "bound_mnist_generative.png")
+    names = ("results.md", "app2.png", "bound_mnist_larochelle_generative.png")
     assert printed == [str(tmp_path / "report" / name) for name in names]
     assert_fails_with("flag --runs:", capsys, f"--workdir={tmp_path}", f"--runs={tmp_path}")
     assert_fails_with("flag --workdir=", capsys, f"--workdir={tmp_path / 'none'}")
@@ -261,7 +298,7 @@ def test_the_variance_of_the_whole_model_is_kept(reported):
 
 
 def test_the_figures_are_drawn_from_what_is_kept(reported, tmp_path, capsys):
-    names = {"app1", "app2", "bound_mnist_generative", "variance_mnist_generative"}
+    names = {"app1", "app2", "bound_mnist_larochelle_generative", "variance_mnist_larochelle_generative"}
     written = {path.name for path in (reported / "report").iterdir()}
     assert written == {"tables.md", "tables.csv", *(f"{name}.{end}" for name in names for end in ("png", "svg"))}
     for name in names:
@@ -327,7 +364,7 @@ def test_of_several_rates_the_best_one_is_drawn(reported, tmp_path, capsys):
     write_run(tmp_path / "other" / each.folder, each, last=-90.0)
     assert command(f"--results_dir={reported}", f"--runs={tmp_path / 'other'}") == 0
     kept = curves.read(reported / "curves")
-    best = {("mnist", "generative", "linear1", "nvil", 1000): 3e-4}
+    best = {(MNIST, "generative", "linear1", "nvil", 1000): 3e-4}
     assert len(figures.bound_trials(kept, best)["nvil"]) == 3
     (reported / "tables.csv").unlink()
     assert command(f"--results_dir={reported}") == 2

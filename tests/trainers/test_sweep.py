@@ -16,6 +16,7 @@ import pytest
 from helpers import command_line
 
 from rebar_tf import callbacks
+from trainers.common.commit import commit
 from trainers.common.experiment import Experiment
 from trainers.run.workdir import Workdir
 from trainers.sweep import __main__ as sweep
@@ -375,7 +376,9 @@ def test_two_real_cells(tmp_path):
         (folder,) = workdir.glob(f"*-{row['method'].replace(':', '_')}-*")
         summary = json.loads(Workdir(folder).summary.read_text())
         assert row["status"] == "finished"
-        assert row["valid_bound_100"] == summary["valid_bound_100"]
+        for name in ("valid_bound_100", "test_bound_100_standard_error"):
+            assert row[name] == summary[name] != 0.0
+        assert row["commit"] == commit()
         assert [each["step"] for each in callbacks.read_curve(folder / "curve.csv")] == [10, 20]
         assert "/" not in row["command"]
     with open(workdir / "results.csv", newline="") as file:

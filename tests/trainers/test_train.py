@@ -82,6 +82,7 @@ def test_summary_has_the_runs_numbers(unbroken):
         "train_bound",
         "valid_bound_2",
         "test_bound_2",
+        "test_bound_2_standard_error",
         "log_grad_variance",
         "temperature",
         "steps",

@@ -17,7 +17,7 @@ from rebar_tf.datasets import Dataset
 from rebar_tf.models import SigmoidBeliefNetwork
 from trainers.common import build, plot
 from trainers.common.experiment import Experiment
-from trainers.evaluate.results import mean_and_error
+from trainers.common.statistics import mean_and_error
 from trainers.run import loop, resume
 from trainers.run.workdir import Workdir
 

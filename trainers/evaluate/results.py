@@ -9,12 +9,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tqdm
 
 from rebar_tf.diagnostics import multi_sample_bound
 from trainers.common.errors import one_line, warn
 from trainers.common.files import replacing, write_json
+from trainers.common.statistics import mean_and_error
 
 COLUMNS = ("split", "samples", "bound", "standard_error", "images")
 HEADER = f"{'split':<7}{'samples':>8}{'bound':>10}{'std. error':>12}{'images':>8}"
@@ -60,18 +60,6 @@ class Results:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.content["bounds"])
-
-
-def mean_and_error(values: Any) -> tuple[float | None, float | None]:
-    """Mean over images and its standard error; None for what is not finite, and for the error of a single image."""
-    values = np.asarray(values, np.float64)
-    with np.errstate(invalid="ignore"):  # infinite values have no deviation
-        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return _finite(values.mean()), _finite(error)
-
-
-def _finite(number: float) -> float | None:
-    return float(number) if np.isfinite(number) else None
 
 
 def bound_row(model: Any, examples: Sequence[Any], key: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from rebar_tf.distributions import Bernoulli
 from rebar_tf.models import SigmoidBeliefNetwork
 from rebar_tf.sampling import HardSampler
-from trainers.evaluate.results import mean_and_error
+from trainers.common.statistics import mean_and_error
 
 _STREAM = 3  # sets these samples apart from those of training (0), evaluation (1) and bounds (2)
 _SAMPLES = 10  # an image

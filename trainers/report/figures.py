@@ -54,7 +54,7 @@ def _all_models(dataset: str, task: str) -> tuple[Panel, ...]:
     return tuple((dataset, task, model) for model in MODELS)
 
 
-_ONE_LAYER = (("mnist", "generative", "linear1"), ("mnist", "structured", "linear1"))
+_ONE_LAYER = (("mnist_larochelle", "generative", "linear1"), ("mnist_larochelle", "structured", "linear1"))
 _OMNIGLOT = _all_models("omniglot_burda", "generative")
 PAPER = (
     Plot("app1", "Figure App.1", "variance", _ONE_LAYER),

@@ -27,9 +27,21 @@ TABLES = {
     "test_bound_100": "Table App.2: test bound of 100 samples",
 }
 _PAPER = "paper_tables.csv"
+_PAPER_TRIALS = 5
 NOT_RUN = "not run"
 
 Key = tuple[str, ...]  # column, dataset, task, model, method
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """One number of the paper's tables: mean and standard error of its trials, in nats."""
+
+    mean: float
+    standard_error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:g} ± {self.standard_error:g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,31 +51,38 @@ class Entry:
     Attributes:
         mean: over the seeds, in nats.
         standard_error: of the mean; None with one seed.
-        seeds: how many finished; None for the paper's, which are 5 trials.
+        seeds: how many finished.
         tried: how many seeds were run, those that failed or diverged too.
-        learning_rate: the best on the validation images; None for the paper's.
+        learning_rate: the best on the validation images.
     """
 
     mean: float
     standard_error: float | None
-    seeds: int | None = None
-    tried: int | None = None
-    learning_rate: float | None = None
+    seeds: int
+    tried: int
+    learning_rate: float
+
+    def minus(self, paper: Published) -> tuple[float, float]:
+        """The difference to the paper's number in nats, and in standard errors of it.
+
+        One seed has no standard error of its own; it is then taken to vary as one trial of the paper's does.
+        """
+        own = _PAPER_TRIALS**0.5 * paper.standard_error if self.standard_error is None else self.standard_error
+        difference = self.mean - paper.mean
+        return difference, difference / math.hypot(own, paper.standard_error)
 
     def __str__(self) -> str:
-        if self.seeds is None:
-            return f"{self.mean:g} ± {self.standard_error:g}"
         error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
         of = f" of {self.tried}" if self.tried != self.seeds else ""
         return f"{self.mean:.2f}{error} ({self.seeds}{of} seed{'s' * (self.tried != 1)})"
 
 
-def paper() -> dict[Key, Entry]:
+def paper() -> dict[Key, Published]:
     """The paper's numbers."""
     text = importlib.resources.files(__package__).joinpath(_PAPER).read_text()
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     names = ("column", "dataset", "task", "model", "method")
-    return {tuple(row[n] for n in names): Entry(float(row["mean"]), float(row["standard_error"])) for row in rows}
+    return {tuple(row[n] for n in names): Published(float(row["mean"]), float(row["standard_error"])) for row in rows}
 
 
 def check_comparable(rows: list[Row], path: pathlib.Path) -> None:
@@ -140,7 +159,7 @@ def settings_line(rows: list[Row]) -> str:
 
 
 def markdown(rows: list[Row]) -> str:
-    """Both tables of one file, a part for each dataset and task, each number above the paper's."""
+    """Both tables of one file, a part for each dataset and task, each number above the paper's and the difference."""
     ours, theirs = entries(rows), paper()
     methods = list(dict.fromkeys([*METHODS, *(row["method"] for row in rows)]))
     run = list(dict.fromkeys((row["dataset"], row["task"]) for row in rows))
@@ -164,12 +183,21 @@ def _part(column: str, problem: tuple[str, str], methods: list[str], ours: dict,
         lines.append([MODEL_TITLES[model], "here", *(str(ours.get(key, NOT_RUN)) for key in keys)])
         if any(key in theirs for key in keys):
             lines.append(["", "paper", *(str(theirs.get(key, "-")) for key in keys)])
+        if any(key in theirs and isinstance(ours.get(key), Entry) for key in keys):
+            lines.append(["", "difference", *(_difference(ours.get(key), theirs.get(key)) for key in keys)])
     return table(["", "", *map(label, methods)], lines)
+
+
+def _difference(own: Entry | str | None, paper: Published | None) -> str:
+    if not isinstance(own, Entry) or paper is None:
+        return "-"
+    difference, errors = own.minus(paper)
+    return f"{difference:+.2f} ({errors:+.1f} s.e.)"
 
 
 _CSV_COLUMNS = (
     *("column", "dataset", "task", "model", "method", "mean", "standard_error", "seeds", "tried", "learning_rate"),
-    *("steps", "status", "paper_mean", "paper_standard_error"),
+    *("steps", "status", "paper_mean", "paper_standard_error", "difference", "difference_in_standard_errors"),
 )
 
 
@@ -186,6 +214,8 @@ def csv_rows(rows: list[Row]) -> list[dict[str, Any]]:
             line["status"] = entry
         if key in theirs:
             line |= {"paper_mean": theirs[key].mean, "paper_standard_error": theirs[key].standard_error}
+            if isinstance(entry, Entry):
+                line["difference"], line["difference_in_standard_errors"] = entry.minus(theirs[key])
         lines.append(line)
     return lines
 

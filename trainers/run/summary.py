@@ -9,6 +9,7 @@ from typing import Any
 from rebar_tf.training import StochasticTraining
 from trainers.common.experiment import Experiment
 from trainers.common.placement import device_name
+from trainers.common.statistics import mean_and_error
 
 # The training bound is averaged over this many steps at the end of the run.
 _LAST_STEPS = 500
@@ -30,14 +31,13 @@ def summarize(
 
     Returns:
         `train_bound` and `log_grad_variance`, averaged over the last reports, which span 500 steps or more if
-        the run has them; `valid_bound_K` and `test_bound_K` with K the `eval_samples`; `temperature`, None
-        without one; `steps`; `steps_per_second` of training alone, None if too short to measure; `device`;
-        `skipped_steps` under loss scaling; `flags`.
-        Bounds are in nats.
+        the run has them; `valid_bound_K` and `test_bound_K` with K the `eval_samples`, the latter with its
+        `_standard_error` over the images; `temperature`, None without one; `steps`; `steps_per_second` of training
+        alone, None if too short to measure; `device`; `skipped_steps` under loss scaling; `flags`. Bounds are in nats.
     """
     samples = experiment.eval_samples
     bound = functools.partial(model.bound, num_samples=samples)
-    valid, test = (float(bound(*examples).mean(dtype="float64")) for examples in held_out)
+    (valid, _), (test, error) = (mean_and_error(bound(*examples)) for examples in held_out)
     watched = model.watched_scalars()
     temperature = watched.get("temperature")
     spans = _spans(rows)
@@ -46,6 +46,7 @@ def summarize(
         "train_bound": _mean([(span, row["bound"]) for span, row in last]),
         f"valid_bound_{samples}": valid,
         f"test_bound_{samples}": test,
+        f"test_bound_{samples}_standard_error": error,
         "log_grad_variance": _log(_mean([(span, math.exp(row["log_grad_variance"])) for span, row in last])),
         "temperature": None if temperature is None else float(temperature),
         "steps": experiment.num_steps,

@@ -4,9 +4,9 @@
       NVIL, MuProp, REBAR(0.1), REBAR and Concrete(0.1), at the learning rates of the paper's appendix G, on digits
       that need no download.
 
-  python -m trainers.sweep --tasks=mnist:generative,omniglot:generative,mnist:structured --data_dir=data
-      --learning_rates=3e-4 --nonlinear_learning_rates=1e-4 --num_steps=100000 --workdir=runs/tables
-      The cells of tables App.1 and App.2, at one rate and one seed. (One command, in one line.)
+  python -m trainers.sweep --tasks=mnist_larochelle:generative,mnist_larochelle:structured --data_dir=data
+      --learning_rates=3e-4 --nonlinear_learning_rates=1e-4 --num_steps=2000000 --workdir=runs/paper
+      The MNIST cells of tables App.1 and App.2 at full length, at one rate and one seed. (One command, in one line.)
 
   python -m trainers.sweep --methods=nvil,rebar --learning_rates=3e-4 --seeds=0,1,2 --results=results/three.csv
       A grid of your choice; the table apart from the runs.

@@ -16,6 +16,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from trainers.common.commit import commit
 from trainers.common.errors import DIVERGED_STATUS, IN_USE_STATUS
 from trainers.common.signals import SIGNALS
 from trainers.run.workdir import Workdir
@@ -107,7 +108,7 @@ def _outcome(job: Job, status: int) -> Outcome:
         measured = results.measured(summary)
     else:
         measured = {**dict.fromkeys(results.MEASURED), "status": DIVERGED if status == DIVERGED_STATUS else FAILED}
-    row = {**job.cell.columns, **measured, "date": datetime.date.today().isoformat()}
+    row = {**job.cell.columns, **measured, "date": datetime.date.today().isoformat(), "commit": commit()}
     return Outcome(job.cell, row, reason)
 
 

@@ -16,9 +16,9 @@ from trainers.common.files import write_csv
 
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 BOUNDS = ("train_bound", "valid_bound_100", "test_bound_100")
-MEASURED = (*BOUNDS, "log_grad_variance", "temperature", "steps_per_second")
+MEASURED = (*BOUNDS, "test_bound_100_standard_error", "log_grad_variance", "temperature", "steps_per_second")
 _NAMES = ("dataset", "task", "model", "method")
-COLUMNS = (*_NAMES, "learning_rate", "seed", "steps", *MEASURED, "status", "date", "command")
+COLUMNS = (*_NAMES, "learning_rate", "seed", "steps", *MEASURED, "status", "date", "commit", "command")
 _ORDER = (*_NAMES, "learning_rate", "seed", "command")
 _CONVERT = {"learning_rate": float, "seed": int, "steps": int}
 
