@@ -19,6 +19,8 @@ from matplotlib import image
 from scipy.special import logsumexp
 
 import rebar_tf as rt
+from rebar_tf import callbacks
+from rebar_tf.callbacks import read_table
 from rebar_tf.training import bounds
 from trainers.common.statistics import mean_and_error
 from trainers.evaluate import __main__ as evaluate
@@ -215,6 +217,19 @@ def test_a_separate_inference_network(workdir, capsys):
     np.testing.assert_array_equal(model.prior_logits.numpy(), network.prior_logits.numpy())
     assert {variable.path.split("/")[0] for variable in network.model_variables} == {"encoder_0"}
     assert not np.array_equal(model.encoder[0].get_weights()[0], network.encoder[0].get_weights()[0])
+    assert rows[0]["own_bound"] == rows[0]["separate_bound"]  # it starts from the network of the training
+    (row,) = read_table(workdir / inference.TABLE, inference.TABLE_COLUMNS)
+    assert (row["step"], row["fit_steps"]) == (callbacks.global_step(model), 9)
+    assert row["gain"] == pytest.approx(result["gain"])
+
+
+def test_each_checkpoint_has_a_row_in_the_order_of_their_steps(tmp_path):
+    path = tmp_path / "inference.csv"
+    for step, bound in ((500, -110.0), (100, -120.0), (500, -109.0)):
+        numbers = {"own_bound": bound - 1.0, "separate_bound": bound, "gain": 1.0, "gain_standard_error": 0.1}
+        inference._record(path, {"step": step, **numbers, "fit_steps": 9})
+    rows = read_table(path, inference.TABLE_COLUMNS)
+    assert [(row["step"], row["separate_bound"]) for row in rows] == [(100, -120.0), (500, -109.0)]
 
 
 @pytest.mark.slow

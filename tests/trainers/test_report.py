@@ -393,16 +393,15 @@ def test_a_bound_of_a_network_fitted_apart_is_drawn_as_figure_app5(tmp_path):
     each = cell()
     folder = tmp_path / "runs" / "a"
     write_run(folder, each)
-    (folder / "inference_network-abc").mkdir()
-    bounds = inference.BoundCurve(folder / "inference_network-abc", every=500, own=None, images=None)
-    bounds.path.write_text("step,own_bound,separate_bound\n500,-110,-118\n1000,-110,-107\n")
+    lines = [",".join(inference.TABLE_COLUMNS), "500,-119,-118,1,0.1,9", "1000,-110,-107,3,0.1,9"]
+    (folder / inference.TABLE).write_text("".join(f"{line}\n" for line in lines))
     (tmp_path / "results").mkdir()
     assert command(f"--results_dir={tmp_path / 'results'}", f"--runs={tmp_path / 'runs'}") == 0
     assert (tmp_path / "results" / "report" / "app5.svg").exists()
     figure = figures.draw_inference(curves.read(tmp_path / "results" / "inference"))
     lines = {line.get_label().rpartition(" network ")[2]: line for line in figure.axes[0].lines}
     assert {name: (line.get_linestyle(), list(line.get_ydata())) for name, line in lines.items()} == {
-        "of the training": ("-.", [-110, -110]),
+        "of the training": ("-.", [-119, -110]),
         "fitted apart": ("-", [-118, -107]),
     }
 

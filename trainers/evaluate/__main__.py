@@ -6,8 +6,9 @@
   python -m trainers.evaluate --workdir=runs/mnist --samples=5000 --splits=test --max_images=10000
       One bound, on all test images of MNIST.
 
-  python -m trainers.evaluate --workdir=runs/mnist --fit_inference_network --fit_steps=2000
-      Also trains a new inference network on the test images, with the generator frozen (figure App.5).
+  python -m trainers.evaluate --workdir=runs/mnist --fit_inference_network --fit_steps=20000
+      Also trains the inference network further on the test images, with the generator frozen (figure App.5). A point
+      of the figure each time: continue the run to a larger --num_steps, and give the command again.
 
 The bound of K samples is log 1/K sum_k exp(-f(b_k)) with discrete samples b_k, in nats, averaged over the images. Its
 standard error is that of the mean over images, noise of the samples included. For each stochastic layer, from below:
@@ -18,9 +19,10 @@ standard error is that of the mean over images, noise of the samples included. F
 The KL of a top layer has closed form given the layer below; the rest is estimated from 10 samples an image. For
 structured prediction there is no KL.
 
-WORKDIR gets evaluation.json and evaluation.csv, samples.png, reconstructions.png and, below inference_network-*, the
-curve of that training. A bound is written when it is done, and is not computed again as long as the checkpoint is the
-same: an interrupted command continues when it is given again. The last line of the output is evaluation.json.
+WORKDIR gets evaluation.json and evaluation.csv, samples.png, reconstructions.png and, where asked, inference.csv with
+a row for each checkpoint and, below inference_network-*, the curve of that training. A bound is written when it is
+done, and is not computed again as long as the checkpoint is the same: an interrupted command continues when it is given
+again. The last line of the output is evaluation.json.
 """
 
 from __future__ import annotations

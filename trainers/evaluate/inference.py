@@ -1,4 +1,7 @@
-"""A separate inference network, trained on the test images with the generator frozen (figure App.5)."""
+"""A separate inference network, trained on the test images with the generator frozen (figure App.5).
+
+It starts from the network of the training, so that what it gains is what that one misses on these images.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,16 @@ from rebar_tf.datasets import Dataset
 from rebar_tf.models import SigmoidBeliefNetwork
 from trainers.common import build, plot
 from trainers.common.experiment import Experiment
+from trainers.common.files import write_csv
 from trainers.common.statistics import mean_and_error
 from trainers.run import loop, resume
 from trainers.run.workdir import Workdir
 
 SAMPLES = 100
 COLUMNS = ("step", "own_bound", "separate_bound")
-FOLDER = "inference_network-"  # in that of the run; a digest of the checkpoint follows
+TABLE = "inference.csv"  # in the folder of the run: a row for each checkpoint that a network was fitted for
+TABLE_COLUMNS = (*COLUMNS, "gain", "gain_standard_error", "fit_steps")
+_FOLDER = "inference_network-"  # in that of the run; a digest of the checkpoint follows
 _CURVE_IMAGES = 1000  # of the test split, at each point of the curve; the numbers at the end are of all
 
 
@@ -41,9 +47,10 @@ class SeparateInference(SigmoidBeliefNetwork):
         self.prior_logits.trainable = False
         super().build_estimator(*args, **kwargs)
 
-    def copy_generator(self, model: SigmoidBeliefNetwork) -> None:
-        """Copies generator, prior and data mean of a trained model; the inference network stays new."""
-        for own, other in zip(self.generator, model.generator, strict=True):
+    def copy_networks(self, model: SigmoidBeliefNetwork) -> None:
+        """Copies both networks, prior and data mean of a trained model; the estimator stays new."""
+        pairs = zip([*self.encoder, *self.generator], [*model.encoder, *model.generator], strict=True)
+        for own, other in pairs:
             own.set_weights(other.get_weights())
         self.prior_logits.assign(model.prior_logits)
         self.data_mean.assign(model.data_mean)
@@ -66,7 +73,7 @@ def fit(
         their standard errors, and `gain`, the mean of their difference, with its own.
     """
     key = [digest, experiment.report_every]
-    name = f"{FOLDER}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
+    name = f"{_FOLDER}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
     folder = Workdir(workdir.path / name)
     table = BoundCurve(folder.path, experiment.report_every, model, dataset.test[:_CURVE_IMAGES])
     with resume.training(folder, experiment.flags(), lambda: _new(experiment, model)) as network:
@@ -80,12 +87,19 @@ def fit(
     result |= {"samples": SAMPLES, "images": len(own)}
     for name, values in (("own_bound", own), ("separate_bound", separate), ("gain", separate - own)):
         result[name], result[f"{name}_standard_error"] = mean_and_error(values)
+    _record(workdir.path / TABLE, {**result, "step": global_step(model), "fit_steps": result["steps"]})
     return result
+
+
+def _record(path: pathlib.Path, row: dict[str, Any]) -> None:
+    """Puts the row of a checkpoint in its place by the steps of the run, which may have had others before."""
+    others = [other for other in read_table(path, TABLE_COLUMNS) if other["step"] != row["step"]]
+    write_csv(path, TABLE_COLUMNS, sorted([*others, row], key=lambda each: each["step"]))
 
 
 def _new(experiment: Experiment, model: SigmoidBeliefNetwork) -> SeparateInference:
     network = SeparateInference.from_config(model.get_config())
-    network.copy_generator(model)
+    network.copy_networks(model)
     build.compile_model(experiment, network)
     return network
 

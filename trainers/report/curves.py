@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rebar_tf.callbacks import CURVE_COLUMNS, read_curve
+from rebar_tf.callbacks import CURVE_COLUMNS, read_curve, read_table
 from trainers.common import estimator_options, flags
 from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import FREE_FLAGS, Experiment
@@ -107,9 +107,9 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
     day = datetime.date.fromtimestamp((folder / "curve.csv").stat().st_mtime).isoformat()
     origin = f"{_cell(curve).command}, {day}"
     _write(kept / CURVES / name, origin, CURVE_COLUMNS, _thinned(read_curve(folder / "curve.csv")))
-    fitted = sorted(folder.glob(f"{inference.FOLDER}*/bounds.csv"), key=lambda path: path.stat().st_mtime)
+    fitted = read_table(folder / inference.TABLE, inference.TABLE_COLUMNS)
     if fitted:
-        _write(kept / INFERENCE / name, origin, inference.COLUMNS, inference.read_rows(fitted[-1]))
+        _write(kept / INFERENCE / name, origin, inference.TABLE_COLUMNS, fitted)
 
 
 def _longer_is_kept(path: pathlib.Path, curve: Curve) -> bool:

@@ -148,7 +148,7 @@ def draw_inference(curves: list[Curve]) -> Figure:
         run = f"{curve.dataset}, {MODEL_TITLES[curve.model].lower()}, {curve.method}"
         for column, network, line in (("own_bound", "of the training", "-."), ("separate_bound", "fitted apart", "-")):
             style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": line}
-            axis.plot(*_line(curve.rows, column), label=f"{run}, network {network}", **style)
+            axis.plot(*_line(curve.rows, column), marker="o", markersize=3, label=f"{run}, network {network}", **style)
     axis.set_ylabel(_TEST_LABEL)
     _legend(figure, [axis], columns=1)
     return figure
