@@ -30,6 +30,7 @@ from helpers.networks import (
 )
 
 import rebar_tf as rt
+from benchmarks.released_rebar import ReleasedRebar
 from rebar_tf import distributions
 from rebar_tf.distributions import subset as subset_module
 from rebar_tf.distributions.math import per_unit
@@ -44,7 +45,7 @@ from rebar_tf.estimators import rloo as rloo_module
 from rebar_tf.estimators import rodeo as rodeo_module
 from rebar_tf.estimators import unordered_set as unordered_set_module
 from rebar_tf.estimators.joint_states import JointStates
-from rebar_tf.sampling import RelaxedSampler, Site
+from rebar_tf.sampling import RelaxedSampler
 
 QUICK = [
     *(("categorical", name) for name in ("rebar", "muprop", "rloo", "disarm", "unordered_set")),
@@ -369,36 +370,8 @@ def test_coupling_the_relaxed_z_is_rejected_beyond_the_first_layer():
     assert biased == {"encoder_0", "encoder_1"} or biased == {"encoder_1"}, report
 
 
-@keras.saving.register_keras_serializable("tests")
-class ConditionsLaterLayers(Rebar):
-    """The rule of the paper's released code: later layers conditioned on their samples too, without their score."""
-
-    def estimate(self, objective, step, context=None):
-        estimate = super().estimate(objective, step, context)
-        trace = rt.sampling.HardSampler(step)
-        trace.sites = list(estimate.sites)
-        seen = {}
-
-        def relax(distribution, z, layer):
-            seen[layer] = (z, distribution)
-            return self.temperature.relax(distribution, z, layer)
-
-        with RelaxedSampler(trace, 0, relax) as relaxed:
-            f_relaxed = objective()
-        z, distribution = seen[1]
-        site = trace.sites[1]
-        to_z = site.distribution.relaxation_vjp(
-            relaxed.gradients(f_relaxed, 1)[0], relaxed.outputs[1], self.temperature.of_layer(1)
-        )
-        residual = distribution.coupled_residual_vjp(to_z, z, distribution.threshold(z))
-        estimate.sites = [*estimate.sites, Site(2, site.source, distribution, site.noise, z, site.sample)]
-        estimate.plain.append(tf.zeros_like(residual))
-        estimate.variate.append(residual)
-        return estimate
-
-
-def test_conditioning_later_layers_is_rejected_in_the_second_layer():
-    report = check(*belief_network(ConditionsLaterLayers(), 2), num_estimates=60, jit_compile=False)
+def test_the_rule_of_the_released_code_is_rejected_in_the_second_layer():
+    report = check(*belief_network(ReleasedRebar(), 2), num_estimates=60, jit_compile=False)
     second = [np.abs(z).max() for name, z in zip(report.names, report.z, strict=True) if name.startswith("encoder_1/")]
     assert min(second) > 2 * report.threshold, report
 
