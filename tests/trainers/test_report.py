@@ -72,12 +72,16 @@ def write_run(folder, each, last=-100.0, reports=250, finished=True):
     given |= {"learning_rate": each.learning_rate, "num_steps": each.num_steps, **dict(each.shared)}
     given |= {"estimator": each.method.estimator, **each.method.options}
     (folder / "flags.json").write_text(json.dumps({**Experiment().flags(), **given, "workdir": str(folder)}))
+    write_curve(folder, each.num_steps, last, reports)
+    if finished:
+        (folder / "summary.json").write_text("{}")
+
+
+def write_curve(folder, num_steps, last=-100.0, reports=2):
     with open(folder / "curve.csv", "w", newline="") as file:
         file.write("step,bound,valid_bound,log_grad_variance,temperature,steps_per_second\n")
         for i in range(1, reports + 1):
-            file.write(f"{i * each.num_steps // reports},{last - 200 / i:.9f},{last},-4.0,,500\n")
-    if finished:
-        (folder / "summary.json").write_text("{}")
+            file.write(f"{i * num_steps // reports},{last - 200 / i:.9f},{last},-4.0,,500\n")
 
 
 def write_variance(folder, seed=0, follow="simple_muprop", value=-4.0):
@@ -92,6 +96,7 @@ def write_variance(folder, seed=0, follow="simple_muprop", value=-4.0):
     stored |= {"methods": ["nvil", "rebar"], "follow": follow, "seed": seed, "num_steps": 1000}
     (folder / "flags.json").write_text(json.dumps(stored))
     (folder / "summary.json").write_text("{}")
+    write_curve(folder, 1000)
     origin = f"# python -m trainers.variance --dataset={MNIST} --methods=nvil,rebar --num_steps=1000 --seed={seed}"
     lines = [f"{origin}, 2026-11-23", "step,method,part,log_variance,signal_to_noise,temperature"]
     for step in (500, 1000):
@@ -223,11 +228,11 @@ def test_a_file_that_is_no_table_is_named(tmp_path, capsys):
     assert_fails_with("other.csv: no results of trainers.sweep", capsys, f"--results_dir={tmp_path}")
 
 
-def test_runs_that_have_not_finished_are_refused_and_nothing_is_kept(tmp_path, capsys):
-    write_run(tmp_path / "runs" / "a", cell(), finished=False)
+def test_runs_without_a_report_are_refused_and_nothing_is_kept(tmp_path, capsys):
+    write_run(tmp_path / "runs" / "a", cell(), reports=0, finished=False)
     (tmp_path / "results").mkdir()
     arguments = (f"--results_dir={tmp_path / 'results'}", f"--runs={tmp_path / 'runs'}")
-    assert_fails_with("runs: 1 runs there, none of them finished", capsys, *arguments)
+    assert_fails_with("runs: 1 runs there, none of them with a report", capsys, *arguments)
     assert list((tmp_path / "results").iterdir()) == []
 
 
@@ -345,6 +350,25 @@ def test_trials_of_different_settings_are_not_drawn_as_one(reported, tmp_path, c
     assert "seed3.csv differ in steps: 1000 and 5000; expected trials that differ in the seed alone" in error
     assert error.count("\n") == 1
     assert (reported / "report" / "app1.png").exists()
+
+
+def test_a_run_that_has_not_finished_is_shown_as_such_until_it_has(reported, tmp_path):
+    each = cell("rebar")
+    page = (f"--results_dir={reported}", f"--runs={tmp_path / 'more'}")
+    for finished in (False, True, False):  # an older copy of the folder replaces nothing
+        write_run(tmp_path / "more" / each.folder, each, finished=finished)
+        assert command(*page) == 0
+        shutil.rmtree(tmp_path / "more")
+        (curve,) = (kept for kept in curves.read(reported / "curves") if kept.method == "rebar")
+        text = (reported / "report" / "tables.md").read_text()
+        if not curve.finished:
+            assert not finished
+            assert text.count("| at step 1,000 |") == 2
+            line = figures.draw(figures.PAPER[1], [figures.bound_trials([curve], {}), {}]).axes[0].lines[0]
+            assert (line.get_linestyle(), line.get_label()) == ("--", "REBAR, unfinished")
+        else:
+            assert "at step" not in text
+    assert curve.finished
 
 
 def test_the_longer_one_of_two_runs_is_kept(reported, tmp_path):

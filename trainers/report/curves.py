@@ -1,4 +1,7 @@
-"""The curves that a report keeps: a small CSV for each run, whose first line is the command and the day."""
+"""The curves that a report keeps: a small CSV for each run, whose first line is the command and the day.
+
+That of a run which has not finished says so, after the day.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from trainers.variance.settings import DEFAULT_FOLLOW
 CURVES, VARIANCE, INFERENCE = "curves", "variance", "inference"  # folders of what is kept
 VARIANCE_COLUMNS = ("step", "method", "log_variance")
 _MOST_POINTS = 100
+_UNFINISHED = ", unfinished"
 # The flags in which the runs of the tables may differ; a run that sets any other flag is left out.
 _VARIED = ("dataset", "task", "num_layers", "nonlinear", "estimator", "temperature", "learn_temperature")
 _KNOWN = (*_VARIED, "learning_rate", "num_steps", "seed", "methods", "follow", "eval_samples")
@@ -43,8 +47,9 @@ class Curve:
         method: that was trained; of a comparison, the one that was followed.
         learning_rate: of Adam.
         seed: of the run.
-        steps: in all.
+        steps: in all, those that a run which has not finished has yet to do included.
         shared: the flags that hold for a whole sweep, as text.
+        finished: whether the run has done its steps.
         rows: with text or numbers by column.
     """
 
@@ -57,11 +62,12 @@ class Curve:
     seed: int
     steps: int
     shared: tuple[tuple[str, str], ...]
+    finished: bool
     rows: list[dict[str, Any]] = dataclasses.field(compare=False)
 
 
 def gather(runs: Iterable[pathlib.Path], kept: pathlib.Path) -> Iterator[str]:
-    """Copies the curves of the finished runs below some folders, thinned to 100 points each.
+    """Copies the curves of the runs below some folders, thinned to 100 points each.
 
     Args:
         runs: folders, searched with all that is below them.
@@ -71,27 +77,35 @@ def gather(runs: Iterable[pathlib.Path], kept: pathlib.Path) -> Iterator[str]:
         A line on each run that is left out.
 
     Raises:
-        BadInput: for a folder that is not there, or has no finished run.
+        BadInput: for a folder that is not there, or has no run with a report.
     """
     for top in runs:
         found = sorted(top.rglob("flags.json"))
-        finished = [path.parent for path in found if (path.parent / "summary.json").exists()]
-        if not finished:
+        reported = [path.parent for path in found if _has_report(path.parent / "curve.csv")]
+        if not reported:
             raise BadInput(
-                f"flag --runs={top}: {len(found)} runs there, none of them finished; expected a folder of runs of "
+                f"flag --runs={top}: {len(found)} runs there, none of them with a report; expected a folder of runs of "
                 "trainers.sweep, train or variance"
             )
-        for folder in finished:
+        for folder in reported:
             try:
                 _keep(folder, kept)
             except (BadInput, ValueError) as error:  # the latter from a damaged table
                 yield f"{folder} left out: {one_line(error)}"
 
 
+def _has_report(path: pathlib.Path) -> bool:
+    try:
+        return bool(read_curve(path))
+    except ValueError:  # of a damaged table, which is named where it is read again
+        return True
+
+
 def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
     settings = _stored(folder)
+    end = "" if (folder / "summary.json").exists() else _UNFINISHED
     texts = {name: flags.text(value) for name, value in settings.items() if value is not None}
-    curve = _described(folder, {**texts, "estimator": texts.get("estimator", texts.get("follow", ""))}, [])
+    curve = _described(folder, {**texts, "estimator": texts.get("estimator", texts.get("follow", ""))}, not end, [])
     names = (curve.dataset, curve.task, curve.model, curve.method.replace(":", "_"), f"{curve.learning_rate:g}")
     name = f"{'-'.join(names)}-seed{curve.seed}.csv"
     if (folder / "variance.csv").exists():
@@ -100,12 +114,12 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
         rows = [row for row in variance.read_rows(folder / "variance.csv") if row["part"] == variance.WHOLE]
         methods = dict.fromkeys(row["method"] for row in rows)
         rows = [row for method in methods for row in _thinned([row for row in rows if row["method"] == method])]
-        _write(kept / VARIANCE / name, _first_line(folder / "variance.csv"), VARIANCE_COLUMNS, rows)
+        _write(kept / VARIANCE / name, _first_line(folder / "variance.csv") + end, VARIANCE_COLUMNS, rows)
         return
     if _longer_is_kept(kept / CURVES / name, curve):
         return
     day = datetime.date.fromtimestamp((folder / "curve.csv").stat().st_mtime).isoformat()
-    origin = f"{_cell(curve).command}, {day}"
+    origin = f"{_cell(curve).command}, {day}{end}"
     _write(kept / CURVES / name, origin, CURVE_COLUMNS, _thinned(read_curve(folder / "curve.csv")))
     fitted = read_table(folder / inference.TABLE, inference.TABLE_COLUMNS)
     if fitted:
@@ -113,8 +127,11 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
 
 
 def _longer_is_kept(path: pathlib.Path, curve: Curve) -> bool:
-    """Whether a longer run is kept already, whose curve begins with this one."""
-    return path.exists() and _read_file(path).steps > curve.steps
+    """Whether a longer run is kept already, whose curve begins with this one; or the same one, finished."""
+    if not path.exists():
+        return False
+    other = _read_file(path)
+    return other.steps > curve.steps or (other.steps == curve.steps and other.finished > curve.finished)
 
 
 def _stored(folder: pathlib.Path) -> dict[str, Any]:
@@ -145,18 +162,19 @@ def read(folder: pathlib.Path) -> list[Curve]:
 
 def _read_file(path: pathlib.Path) -> Curve:
     try:
-        command = _first_line(path).rpartition(",")[0]
+        origin = _first_line(path)
+        command = origin.removesuffix(_UNFINISHED).rpartition(",")[0]
         given = dict(part[2:].split("=", 1) for part in shlex.split(command) if part.startswith("--"))
         defaults = {name: flags.text(flag) for name, flag in Experiment().flags().items() if flag is not None}
         texts = {**defaults, "follow": DEFAULT_FOLLOW, **given}
         if "estimator" not in given:  # of a comparison
             texts["estimator"] = texts["follow"]
-        return _described(path, texts, _table(path))
+        return _described(path, texts, not origin.endswith(_UNFINISHED), _table(path))
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{path}: no curve that trainers.report keeps: {one_line(error)}") from error
 
 
-def _described(path: pathlib.Path, texts: dict[str, str], rows: list[dict[str, Any]]) -> Curve:
+def _described(path: pathlib.Path, texts: dict[str, str], finished: bool, rows: list[dict[str, Any]]) -> Curve:
     """The curve of a run with these flags, given as text; `BadInput` if the tables have no such run."""
     defaults = {name: flags.text(value) for name, value in Experiment().flags().items()}
     for name, text in texts.items():
@@ -174,7 +192,7 @@ def _described(path: pathlib.Path, texts: dict[str, str], rows: list[dict[str, A
     shared = tuple((name, texts[name]) for name in SHARED_FLAGS if name in texts and texts[name] != defaults[name])
     return Curve(
         *(path, texts["dataset"], texts["task"], models[architecture], method, float(texts["learning_rate"])),
-        *(int(texts["seed"]), int(texts["num_steps"]), shared, rows),
+        *(int(texts["seed"]), int(texts["num_steps"]), shared, finished, rows),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -25,7 +25,17 @@ _TEST_LABEL = "test bound"
 _EARLY = 0.05  # of the steps: bounds before are far below the rest, and are left out of the vertical range
 
 Panel = tuple[str, str, str]  # dataset, task, model
-Trials = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # steps and values of each trial, by method
+
+
+class Trial(NamedTuple):
+    """A line of a figure: the values at these steps, and whether the run has finished."""
+
+    steps: np.ndarray
+    values: np.ndarray
+    finished: bool
+
+
+Trials = dict[str, list[Trial]]  # by method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +103,7 @@ def bound_trials(curves: list[Curve], best: dict[tuple, float]) -> Trials:
             known = best.get((first.dataset, first.task, first.model, method, first.steps))
             own = [curve for curve in own if curve.learning_rate == known] or own
         _check_same(own, ("learning_rate", "steps", "shared"))
-        trials[method] = [_line(curve.rows, "bound") for curve in own]
+        trials[method] = [Trial(*_line(curve.rows, "bound"), curve.finished) for curve in own]
     return trials
 
 
@@ -104,7 +114,7 @@ def variance_trials(curves: list[Curve]) -> Trials:
     for curve in curves:
         for method in dict.fromkeys(row["method"] for row in curve.rows):
             line = _line([row for row in curve.rows if row["method"] == method], "log_variance")
-            trials.setdefault(method, []).append(line)
+            trials.setdefault(method, []).append(Trial(*line, curve.finished))
     return {method: trials[method] for method in _ordered(set(trials))}
 
 
@@ -170,20 +180,26 @@ def _draw_trials(axis: Axes, trials: Trials, methods: list[str]) -> None:
     for method, lines in trials.items():
         colour = COLOURS[methods.index(method) % len(COLOURS)]
         middle = median_trial(lines)
-        for i, (steps, values) in enumerate(lines):
+        for i, line in enumerate(lines):
             if i != middle:
-                axis.plot(steps, values, color=colour, linewidth=0.8, alpha=0.5)
-        axis.plot(*lines[middle], color=colour, linewidth=2.2, label=label(method))
+                axis.plot(line.steps, line.values, _style(line), color=colour, linewidth=0.8, alpha=0.5)
+        bold = lines[middle]
+        text = label(method) if bold.finished else f"{label(method)}, unfinished"
+        axis.plot(bold.steps, bold.values, _style(bold), color=colour, linewidth=2.2, label=text)
 
 
-def median_trial(lines: list[tuple[np.ndarray, np.ndarray]]) -> int:
+def _style(trial: Trial) -> str:
+    return "-" if trial.finished else "--"
+
+
+def median_trial(lines: list[Trial]) -> int:
     """The trial whose last value is the median; the lower one of the middle two."""
-    return sorted(range(len(lines)), key=lambda i: lines[i][1][-1])[(len(lines) - 1) // 2]
+    return sorted(range(len(lines)), key=lambda i: lines[i].values[-1])[(len(lines) - 1) // 2]
 
 
 def _range(trials: Trials) -> tuple[float, float]:
     lines = [line for each in trials.values() for line in each]
-    late = [values[steps >= _EARLY * steps[-1]] for steps, values in lines]
+    late = [line.values[line.steps >= _EARLY * line.steps[-1]] for line in lines]
     low, high = min(values.min() for values in late), max(values.max() for values in late)
     margin = 0.03 * (high - low) or 1.0
     return low - margin, high + margin

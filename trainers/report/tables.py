@@ -10,6 +10,7 @@ import math
 import pathlib
 import shlex
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 from trainers.common import files
@@ -158,9 +159,21 @@ def settings_line(rows: list[Row]) -> str:
     return f"{'; '.join([*listed, *([flags] if flags else [])])}."
 
 
-def markdown(rows: list[Row]) -> str:
-    """Both tables of one file, a part for each dataset and task, each number above the paper's and the difference."""
-    ours, theirs = entries(rows), paper()
+def markdown(rows: list[Row], reached: Mapping[tuple, int] | None = None) -> str:
+    """Both tables of one file, a part for each dataset and task, each number above the paper's and the difference.
+
+    Args:
+        rows: of one file, comparable.
+        reached: of runs that have not finished the last step so far, by dataset, task, model, method and steps in all.
+    """
+    theirs, steps = paper(), rows[0]["steps"]
+    begun = {
+        (column, *names): f"at step {last:,}"
+        for column in TABLES
+        for (*names, total), last in (reached or {}).items()
+        if total == steps
+    }
+    ours = {**begun, **entries(rows)}
     methods = list(dict.fromkeys([*METHODS, *(row["method"] for row in rows)]))
     run = list(dict.fromkeys((row["dataset"], row["task"]) for row in rows))
     compared = list(dict.fromkeys(key[1:3] for key in theirs))

@@ -43,7 +43,7 @@ def run(folder: pathlib.Path, runs: list[pathlib.Path], page_path: pathlib.Path 
             f"flag --results_dir={folder}: no finished run there; expected a folder with a table of trainers.sweep, "
             "or with --runs"
         )
-    written = _write_tables(folder, read)
+    written = _write_tables(folder, read, _reached(folder, errors))
     if page:
         page.write(written, drawn, _missing(drawn))
     for path in [*(folder / _REPORT / f"{name}.md" for name in written), *drawn.values()]:
@@ -95,9 +95,19 @@ def _read_table(path: pathlib.Path) -> list[Row]:
     return rows
 
 
-def _write_tables(folder: pathlib.Path, read: Tables) -> dict[str, str]:
+def _reached(folder: pathlib.Path, errors: Errors) -> dict[tuple, int]:
+    """The last step of runs that have not finished, by (dataset, task, model, method, steps)."""
+    kept = errors.caught(curves.read, folder / curves.CURVES) or []
+    return {
+        (curve.dataset, curve.task, curve.model, curve.method, curve.steps): int(curve.rows[-1]["step"])
+        for curve in kept
+        if not curve.finished
+    }
+
+
+def _write_tables(folder: pathlib.Path, read: Tables, reached: dict[tuple, int]) -> dict[str, str]:
     """Writes the tables; the Markdown of each by name."""
-    written = {name: tables.markdown(rows) for name, rows in read.items()}
+    written = {name: tables.markdown(rows, reached) for name, rows in read.items()}
     for name, text in written.items():
         (folder / _REPORT).mkdir(exist_ok=True)
         (folder / _REPORT / f"{name}.md").write_text(f"{text}\n")
