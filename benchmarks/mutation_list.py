@@ -59,6 +59,8 @@ PRECISION = ("tests/conformance/test_precision.py",)
 DISTRIBUTION = ("tests/trainers/test_distribution.py",)
 CLUSTER = ("tests/trainers/test_cluster.py",)
 NETWORKS = ("tests/models/test_sigmoid_belief_network.py",)
+PAGE = ("tests/trainers/test_report.py",)
+EVALUATE = ("tests/trainers/test_evaluate.py",)
 
 MUTATIONS = (
     # Distributions
@@ -1212,5 +1214,62 @@ MUTATIONS = (
         "if not self.heartbeat.exists():",
         "if False:",
         CLUSTER,
+    ),
+    Mutation(
+        "one seed has no noise",
+        "trainers/report/tables.py",
+        "difference / math.hypot(own, paper.standard_error)",
+        "difference / paper.standard_error",
+        PAGE,
+    ),
+    Mutation(
+        "our digits are set against the paper's",
+        "trainers/report/tables.py",
+        'names = ("column", "dataset", "task", "model", "method")\n    return {tuple(row[n] for n in names)',
+        'names = ("column", "dataset", "task", "model", "method")\n'
+        '    return {tuple(row[n].replace("mnist_larochelle", "mnist") for n in names)',
+        PAGE,
+    ),
+    Mutation(
+        "a run that has not finished looks like one that has",
+        "trainers/report/curves.py",
+        'end = "" if (folder / "summary.json").exists() else _UNFINISHED',
+        'end = ""',
+        PAGE,
+    ),
+    Mutation(
+        "a copy that has not finished replaces one that has",
+        "trainers/report/curves.py",
+        "other.finished > curve.finished",
+        "False",
+        PAGE,
+    ),
+    Mutation(
+        "the separate network starts anew",
+        "trainers/evaluate/inference.py",
+        "zip([*self.encoder, *self.generator], [*model.encoder, *model.generator], strict=True)",
+        "zip(self.generator, model.generator, strict=True)",
+        EVALUATE,
+    ),
+    Mutation(
+        "a checkpoint replaces the others in the figure",
+        "trainers/evaluate/inference.py",
+        'if other["step"] != row["step"]]',
+        "if False]",
+        EVALUATE,
+    ),
+    Mutation(
+        "the commit of the user's own repository",
+        "trainers/common/commit.py",
+        'if not (_CHECKOUT / ".git").exists():',
+        "if not _CHECKOUT.exists():",
+        ("tests/trainers/test_commit.py",),
+    ),
+    Mutation(
+        "a commit with changes looks like one without",
+        "trainers/common/commit.py",
+        '"--dirty", ',
+        "",
+        ("tests/trainers/test_commit.py",),
     ),
 )

@@ -9,9 +9,7 @@ def test_the_commit_of_the_checkout_and_whether_files_differ(tmp_path, monkeypat
     def git(*arguments):
         subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True)
 
-    monkeypatch.setattr(commit, "_CHECKOUT", tmp_path / "installed")
     git("init")
-    assert commit.commit.__wrapped__() == ""  # not that of a folder above an installed package
     monkeypatch.setattr(commit, "_CHECKOUT", tmp_path)
     assert commit.commit.__wrapped__() == ""  # no commit yet
     (tmp_path / "code.py").write_text("1")
@@ -20,5 +18,9 @@ def test_the_commit_of_the_checkout_and_whether_files_differ(tmp_path, monkeypat
     git("tag", "v1")
     one = commit.commit.__wrapped__()
     assert len(one) == 12
+    (tmp_path / "installed").mkdir()
+    monkeypatch.setattr(commit, "_CHECKOUT", tmp_path / "installed")
+    assert commit.commit.__wrapped__() == ""  # not that of a folder above an installed package
+    monkeypatch.setattr(commit, "_CHECKOUT", tmp_path)
     (tmp_path / "code.py").write_text("2")
     assert commit.commit.__wrapped__() == f"{one}-dirty"

@@ -223,6 +223,18 @@ def test_a_separate_inference_network(workdir, capsys):
     assert row["gain"] == pytest.approx(result["gain"])
 
 
+def test_a_separate_network_starts_from_that_of_the_training_and_freezes_the_generator():
+    model = rt.models.SigmoidBeliefNetwork(num_layers=2, hidden_units=3, visible_units=5, seed=0)
+    rng = np.random.default_rng(0)
+    for variable in model.model_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    network = inference.SeparateInference.from_config(model.get_config())
+    network.copy_networks(model)
+    x = rng.integers(0, 2, (20, 5)).astype(np.float32)
+    np.testing.assert_array_equal(network.bound(x, num_samples=3), model.bound(x, num_samples=3))
+    assert {variable.path.split("/")[0] for variable in network.model_variables} == {"encoder_0", "encoder_1"}
+
+
 def test_each_checkpoint_has_a_row_in_the_order_of_their_steps(tmp_path):
     path = tmp_path / "inference.csv"
     for step, bound in ((500, -110.0), (100, -120.0), (500, -109.0)):

@@ -355,20 +355,15 @@ def test_trials_of_different_settings_are_not_drawn_as_one(reported, tmp_path, c
 def test_a_run_that_has_not_finished_is_shown_as_such_until_it_has(reported, tmp_path):
     each = cell("rebar")
     page = (f"--results_dir={reported}", f"--runs={tmp_path / 'more'}")
-    for finished in (False, True, False):  # an older copy of the folder replaces nothing
+    for finished, shown in ((False, False), (True, True), (False, True)):  # an older copy of it replaces nothing
         write_run(tmp_path / "more" / each.folder, each, finished=finished)
         assert command(*page) == 0
         shutil.rmtree(tmp_path / "more")
         (curve,) = (kept for kept in curves.read(reported / "curves") if kept.method == "rebar")
         text = (reported / "report" / "tables.md").read_text()
-        if not curve.finished:
-            assert not finished
-            assert text.count("| at step 1,000 |") == 2
-            line = figures.draw(figures.PAPER[1], [figures.bound_trials([curve], {}), {}]).axes[0].lines[0]
-            assert (line.get_linestyle(), line.get_label()) == ("--", "REBAR, unfinished")
-        else:
-            assert "at step" not in text
-    assert curve.finished
+        line = figures.draw(figures.PAPER[1], [figures.bound_trials([curve], {}), {}]).axes[0].lines[0]
+        drawn = (curve.finished, text.count("| at step 1,000 |"), line.get_linestyle(), line.get_label())
+        assert drawn == ((True, 0, "-", "REBAR") if shown else (False, 2, "--", "REBAR, unfinished"))
 
 
 def test_the_longer_one_of_two_runs_is_kept(reported, tmp_path):
