@@ -60,6 +60,8 @@ DISTRIBUTION = ("tests/trainers/test_distribution.py",)
 CLUSTER = ("tests/trainers/test_cluster.py",)
 NETWORKS = ("tests/models/test_sigmoid_belief_network.py",)
 PAGE = ("tests/trainers/test_report.py",)
+GROUP = ("tests/training/test_run_group.py",)
+STACKED = ("tests/trainers/test_group.py",)
 EVALUATE = ("tests/trainers/test_evaluate.py",)
 
 MUTATIONS = (
@@ -1176,8 +1178,8 @@ MUTATIONS = (
     Mutation(
         "a cell that ended with its sweep has failed",
         "trainers/sweep/backends.py",
-        "failed and follower.has_stopped",
-        "False",
+        "if follower.has_stopped else outcomes",
+        "if False else outcomes",
         CLUSTER,
     ),
     Mutation(
@@ -1271,5 +1273,103 @@ MUTATIONS = (
         '"--dirty", ',
         "",
         ("tests/trainers/test_commit.py",),
+    ),
+    Mutation(
+        "the runs of a program draw the noise of the first",
+        "rebar_tf/sampling/noise.py",
+        "parts = [part.seeds if isinstance(part, SeedOfRun)",
+        "parts = [part.seeds[:1] * len(part.seeds) if isinstance(part, SeedOfRun)",
+        (*GROUP, *NOISE),
+    ),
+    Mutation(
+        "the keys of runs lose their lowest bits",
+        "rebar_tf/sampling/noise.py",
+        "tf.constant(np.array(numbers, np.uint64))",
+        "tf.constant(np.array(numbers, np.float64).astype(np.uint64) | np.uint64(1))",
+        NOISE,
+    ),
+    Mutation(
+        "the runs of a program learn at the rate of the first",
+        "rebar_tf/training/run_group.py",
+        "rates = tf.stack([model.optimizer.learning_rate.value for model in self.models])",
+        "rates = tf.stack([self.models[0].optimizer.learning_rate.value for _ in self.models])",
+        GROUP,
+    ),
+    Mutation(
+        "the temperatures of runs learn at the rate of the weights",
+        "rebar_tf/training/run_group.py",
+        "rates if factor == 1.0 else rates * factor",
+        "rates",
+        GROUP,
+    ),
+    Mutation(
+        "the variance of a run is that of all",
+        "rebar_tf/training/run_group.py",
+        "axis=range(1, gradient.shape.rank))",
+        "axis=None)",
+        GROUP,
+    ),
+    Mutation(
+        "the averages of runs take in every gradient",
+        "rebar_tf/training/run_group.py",
+        "due = tf.logical_or(steps >= metric.every, count == 0.0)[0]",
+        "due = tf.constant(True)",
+        GROUP,
+    ),
+    Mutation(
+        "the first model keeps the seeds of a program",
+        "rebar_tf/training/run_group.py",
+        "                layer.seed = own",
+        "                pass",
+        GROUP,
+    ),
+    Mutation(
+        "a state that passes update is dropped",
+        "rebar_tf/training/run_group.py",
+        "if scope.get_current_value(variable) is not constant:",
+        "if False:",
+        GROUP,
+    ),
+    Mutation(
+        "models at different steps are one group",
+        "rebar_tf/training/run_group.py",
+        '"number of steps": int(model.optimizer.iterations.numpy()),',
+        "",
+        GROUP,
+    ),
+    Mutation(
+        "a run that diverged goes on to report",
+        "trainers/run/group.py",
+        "if run not in self.diverged:",
+        "if True:",
+        STACKED,
+    ),
+    Mutation(
+        "a signal saves no run of a program",
+        "trainers/run/group.py",
+        "            each.save()\n",
+        "",
+        STACKED,
+    ),
+    Mutation(
+        "a program has cells of several methods",
+        "trainers/sweep/training.py",
+        "dataclasses.replace(job.cell, learning_rate=0.0, seed=0)",
+        "job.cell.dataset",
+        STACKED,
+    ),
+    Mutation(
+        "cells at different steps are trained as one",
+        "trainers/sweep/group_training.py",
+        "itertools.groupby(sorted(runs, key=lambda run: run.step), key=lambda run: run.step)",
+        "[(0, runs)]",
+        STACKED,
+    ),
+    Mutation(
+        "a cell that diverged in a program has failed",
+        "trainers/sweep/process.py",
+        "ends_well = len(jobs) > 1 and status == 0",
+        "ends_well = False",
+        STACKED,
     ),
 )

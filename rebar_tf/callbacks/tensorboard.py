@@ -96,8 +96,8 @@ class TensorBoard(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         now, steps = time.monotonic(), (self.params or {}).get("steps")
         is_last = steps is not None and batch + 1 >= steps  # the epoch's own point follows
-        if now - self._last_point > self.seconds and not is_last:
-            self._add(report(logs or {}))
+        if logs and now - self._last_point > self.seconds and not is_last:
+            self._add(report(logs))
         elif self._last_point == np.inf:
             self._last_point = now
 

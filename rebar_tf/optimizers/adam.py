@@ -19,17 +19,29 @@ class _PaperAdam(keras.optimizers.Adam):
         first, second = self._momentums[index], self._velocities[index]
         gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
         step = tf.cast(self.iterations + 1, tf.float32)
-        rate = tf.cast(learning_rate, tf.float32)
-        rate *= tf.sqrt(_one_minus_power(self.beta_2, step)) / _one_minus_power(self.beta_1, step)
-        new_first = first.value + (1.0 - self.beta_1) * (gradient - first.value)
-        new_second = second.value + (1.0 - self.beta_2) * (tf.square(gradient) - second.value)
+        rate = self.corrected(learning_rate, step)
+        new_first, new_second = self.new_moments(gradient, first.value, second.value)
         first.assign(new_first)
         second.assign(new_second)
         if self.amsgrad:
             largest = self._velocity_hats[index]
             new_second = tf.maximum(largest.value, new_second)
             largest.assign(new_second)
-        variable.assign_sub(tf.cast(rate, variable.dtype) * new_first / (tf.sqrt(new_second) + self.epsilon))
+        variable.assign_sub(self.change(tf.cast(rate, variable.dtype), new_first, new_second))
+
+    def corrected(self, learning_rate: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """The learning rate of step 1, 2, ..., float32, with the corrections of both moments."""
+        rate = tf.cast(learning_rate, tf.float32)
+        return rate * (tf.sqrt(_one_minus_power(self.beta_2, step)) / _one_minus_power(self.beta_1, step))
+
+    def new_moments(self, gradient: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Both moments with one more gradient."""
+        new_first = first + (1.0 - self.beta_1) * (gradient - first)
+        return new_first, second + (1.0 - self.beta_2) * (tf.square(gradient) - second)
+
+    def change(self, rate: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+        """What a variable loses in a step."""
+        return rate * first / (tf.sqrt(second) + self.epsilon)
 
 
 @keras.saving.register_keras_serializable("rebar_tf")

@@ -20,7 +20,7 @@ from rebar_tf.sampling.context import (
 from rebar_tf.sampling.deterministic import ForcedSampler, MeanSampler
 from rebar_tf.sampling.hard import HardSampler, Site, noise_of
 from rebar_tf.sampling.loss_scale import loss_scale, scaled_gradients, scaled_losses
-from rebar_tf.sampling.noise import uniform
+from rebar_tf.sampling.noise import SeedOfRun, uniform
 from rebar_tf.sampling.replay import CounterfactualSampler, RelaxedSampler, ReplaySampler, check_same_number
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "RelaxedSampler",
     "ReplaySampler",
     "Sampler",
+    "SeedOfRun",
     "Site",
     "Source",
     "active",

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from rebar_tf.distributions import Distribution
 from rebar_tf.sampling.loss_scale import scaled_gradients
+from rebar_tf.sampling.noise import SeedOfRun
 
 _active = threading.local()  # replicas of a distribution strategy run in threads of their own
 
@@ -73,7 +74,7 @@ class Source:
     """
 
     name: str
-    seed: int
+    seed: int | SeedOfRun
     index: int = 0
     local: LocalSample | None = None
 
@@ -129,7 +130,8 @@ class Sampler:
             ValueError: inside of a loop, a branch or a function, whose tensors are not to be had outside of it, and
                 which would draw the same noise in every turn.
         """
-        check_no_vectorized_map(source.name)
+        if not isinstance(source.seed, SeedOfRun):
+            check_no_vectorized_map(source.name)
         if tf.compat.v1.get_default_graph() is not self.graph:
             raise ValueError(
                 f"Layer {source.name!r} is called inside of a symbolic loop, a branch or a function of TensorFlow, "

@@ -7,18 +7,36 @@ mode, in a graph, under XLA, on a CPU and on a GPU, and fuses with what uses the
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedOfRun:
+    """The seed of one of several runs that a program vectorizes over, as an integer of a key.
+
+    Attributes:
+        seeds: of all runs.
+        run: the place of this one, integer scalar.
+    """
+
+    seeds: tuple[int, ...]
+    run: tf.Tensor
+
 
 _HALF = np.uint64(32)  # of NumPy: a tensor would fix TensorFlow's devices on import
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads replica numbers over the key
 
 
-def uniform(shape: Sequence[int] | tf.TensorShape | tf.Tensor, step: tf.Tensor | int, *key: int) -> tf.Tensor:
+def uniform(
+    shape: Sequence[int] | tf.TensorShape | tf.Tensor, step: tf.Tensor | int, *key: int | SeedOfRun
+) -> tf.Tensor:
     """Float32 uniforms strictly inside (0, 1), a pure function of `step` and the integers of `key`.
 
     The numbers are the midpoints `(k + 1/2) / 2^23`: neither 0 nor 1 is ever drawn, and `1 - u` is exact and has the
@@ -60,14 +78,24 @@ def _squares(counter: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     return x * x + z
 
 
-def _key(key: tuple[int, ...]) -> tf.Tensor:
-    digest = hashlib.blake2b(repr(tuple(int(k) for k in key)).encode(), digest_size=8).digest()
-    value = tf.constant(int.from_bytes(digest, "little") | 1, tf.uint64)
+def _key(key: tuple[int | SeedOfRun, ...]) -> tf.Tensor:
+    runs = next((part for part in key if isinstance(part, SeedOfRun)), None)
+    if runs is not None:
+        parts = [part.seeds if isinstance(part, SeedOfRun) else [part] * len(runs.seeds) for part in key]
+        numbers = [_odd_number(of_run) for of_run in zip(*parts, strict=True)]
+        return tf.gather(tf.constant(np.array(numbers, np.uint64)), runs.run)  # TensorFlow would round large ones
+    value = tf.constant(_odd_number(key), tf.uint64)
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return value
     number = tf.cast(replica.replica_id_in_sync_group, tf.uint64)
     return value + number * tf.constant(_GOLDEN - 1, tf.uint64)  # an even stride keeps the key odd
+
+
+def _odd_number(key: Sequence[Any]) -> int:
+    """64 bits of the integers of a key."""
+    digest = hashlib.blake2b(repr(tuple(int(k) for k in key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") | 1
 
 
 def _shift_left(x: tf.Tensor) -> tf.Tensor:

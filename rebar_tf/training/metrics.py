@@ -91,21 +91,24 @@ class LogGradientVariance(SavedMetric):
 
     def _take_in(self, gradients: Sequence[tf.Tensor | Callable[[], tf.Tensor] | None], steps: tf.Tensor) -> None:
         """Moves the averages as `steps` steps of this gradient would."""
-        weight = 1.0 - tf.pow(self.decay, steps)
+        weight = self.weight(steps)
         variance, size = 0.0, 0
         for gradient, first, second in zip(gradients, self.first, self.second, strict=True):
             size += first.value.shape.num_elements()
             if gradient is None:
                 continue
             gradient = gradient() if callable(gradient) else gradient
-            new_first = first.value + weight * (gradient - first.value)
-            new_second = second.value + weight * (tf.square(gradient) - second.value)
+            new_first, new_second = moved(first.value, second.value, gradient, weight)
             first.assign(new_first)
             second.assign(new_second)
             variance += tf.reduce_sum(new_second - tf.square(new_first))
         self.total.assign_add(variance / size)
         self.count.assign_add(1.0)
         self.skipped.assign(0.0)
+
+    def weight(self, steps: tf.Tensor) -> tf.Tensor:
+        """Of a gradient that stands for `steps` steps, in the averages."""
+        return 1.0 - tf.pow(self.decay, steps)
 
     def result(self) -> tf.Tensor:
         return tf.math.log(tf.math.divide_no_nan(self.total.value, self.count.value))
@@ -121,6 +124,11 @@ class LogGradientVariance(SavedMetric):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "decay": self.decay, "every": self.every}
+
+
+def moved(first: tf.Tensor, second: tf.Tensor, gradient: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Averages of g and g^2 that have taken in a gradient with this weight."""
+    return first + weight * (gradient - first), second + weight * (tf.square(gradient) - second)
 
 
 def run_if(condition: tf.Tensor, update: Callable[[], None]) -> None:

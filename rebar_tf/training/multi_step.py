@@ -61,7 +61,8 @@ class MultiStepTraining(_MixedInto):
             return
         self.build_optimizer()
         if self.runs_many_steps():
-            self.train_function = multi_step_function(self.train_step, self.read_logs, self.steps_per_execution)
+            program = step_by_step(self.train_step, self.read_logs)
+            self.train_function = multi_step_function(program, self.steps_per_execution)
         else:
             super().make_train_function(force)
             self.train_function = self._on_replicas(self.train_function, self.train_step, self.read_logs)
@@ -118,31 +119,40 @@ class MultiStepTraining(_MixedInto):
         return self.get_metrics_result()
 
 
-def multi_step_function(
-    train_step: Callable[[Any], Logs],
-    read_logs: Callable[[], Logs],
-    steps: int,
-) -> Any:
-    """What `make_train_function` returns: takes Keras's data iterator, trains up to `steps` steps, returns the logs.
+Program = Callable[[Any, tf.Tensor], Logs]  # of stacked batches and the number of those that count
+
+
+def step_by_step(train_step: Callable[[Any], Logs], read_logs: Callable[[], Logs]) -> Program:
+    """A program that takes steps which update the model's variables.
 
     Args:
         train_step: one step on one batch; what it returns is left to `read_logs`.
         read_logs: the logs after a step, computed from the model's state.
-        steps: of one program.
-
-    Returns:
-        A function that raises StopIteration when the iterator has no batch left.
     """
 
-    # As in Keras's own train function, AutoGraph rewrites no code: it would take longer than tracing and compiling.
-    @tf.function(autograph=False, jit_compile=True)
-    def train(batches: Any, count: tf.Tensor) -> Logs:
+    def program(batches: Any, count: tf.Tensor) -> Logs:
         def one_step(i: tf.Tensor) -> tuple[tf.Tensor]:
             train_step(tf.nest.map_structure(lambda part: part[i], batches))
             return (i + 1,)
 
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)])
         return read_logs()
+
+    return program
+
+
+def multi_step_function(program: Program, steps: int) -> Any:
+    """What `make_train_function` returns: takes Keras's data iterator, trains up to `steps` steps, returns the logs.
+
+    Args:
+        program: what is compiled.
+        steps: that it takes at most.
+
+    Returns:
+        A function that raises StopIteration when the iterator has no batch left.
+    """
+    # As in Keras's own train function, AutoGraph rewrites no code: it would take longer than tracing and compiling.
+    train = tf.function(program, autograph=False, jit_compile=True)
 
     @tf.function(autograph=False)
     def gather(iterator: tf.data.Iterator) -> StackedBatches:

@@ -88,7 +88,8 @@ def estimate_gradients(
     """The model's estimate, the losses added to it, and the gradients of model and control variables, float32."""
     variables, estimator = model.model_variables, model.estimator
     control = [variable.value for variable in model.control_variables]
-    step = estimator.step.value.assign_add(1) if step is None else estimator.step.value.assign(step)
+    step = estimator.step.value + 1 if step is None else tf.cast(step, estimator.step.dtype)
+    estimator.step.assign(step)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as control_tape:
         control_tape.watch(control)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import rebar_tf as rt
 from rebar_tf.sampling import noise
-from rebar_tf.sampling.noise import uniform
+from rebar_tf.sampling.noise import SeedOfRun, uniform
 from rebar_tf.training import bounds, model
 
 FALSE_ALARM = 1e-6
@@ -106,3 +106,19 @@ def test_training_evaluation_bounds_and_further_samples_have_streams_of_their_ow
     assert streams[0] == 0
     assert not {model._EVALUATION_STREAM, bounds._BOUND_STREAM} & {*streams}
     assert model._EVALUATION_STREAM != bounds._BOUND_STREAM
+
+
+def test_the_noise_of_vectorized_runs_is_that_of_each():
+    seeds = tuple(range(40))  # of whose keys some do not fit into 63 bits
+
+    @tf.function(autograph=False, jit_compile=True)
+    def together(steps):
+        def of_run(run_and_step):
+            run, step = run_and_step
+            return uniform([5], step, SeedOfRun(seeds, run), 1, 9)
+
+        return tf.vectorized_map(of_run, (tf.range(len(seeds)), steps), fallback_to_while_loop=False)
+
+    steps = tf.range(len(seeds)) // 2
+    each = [uniform([5], steps[run], seed, 1, 9).numpy() for run, seed in enumerate(seeds)]
+    np.testing.assert_array_equal(together(steps).numpy(), each)

@@ -91,14 +91,15 @@ def cell_script(monkeypatch, tmp_path, *statuses):
 
 def test_a_cell_waits_for_what_a_dead_worker_left(tmp_path, monkeypatch):
     done = cell_script(monkeypatch, tmp_path, IN_USE_STATUS, IN_USE_STATUS, 2)
-    outcome = process.run(job(tmp_path), in_use_s=60.0)
+    (outcome,) = process.run((job(tmp_path),), in_use_s=60.0)
     assert outcome.row["status"] == results.FAILED
     assert done.read_text() == "xxx"
 
 
 def test_a_cell_in_use_is_not_run_where_no_worker_can_have_died(tmp_path, monkeypatch):
     done = cell_script(monkeypatch, tmp_path, IN_USE_STATUS, 2)
-    assert process.run(job(tmp_path)).row is None
+    (outcome,) = process.run((job(tmp_path),))
+    assert outcome.row is None
     assert done.read_text() == "x"
 
 

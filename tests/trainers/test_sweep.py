@@ -237,7 +237,7 @@ def test_a_cell_stops_with_a_checkpoint_when_its_sweep_is_killed(tmp_path):
         "from trainers.sweep.settings import Settings;"
         "shared = Experiment(num_steps=10**6, hidden_units=4, report_every=50);"
         "one = Settings(shared, ['mnist_5k:generative'], ['linear1'], ['nvil'], ['3e-4'], ['1e-4'], ['0']);"
-        "process.run(process.Job(*grid.cells(one), pathlib.Path(sys.argv[1])))"
+        "process.run((process.Job(*grid.cells(one), pathlib.Path(sys.argv[1])),))"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL) as sweeping:
         wait_for(lambda: "step      50/" in log(folder))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from helpers.marks import slow_but
 
 import rebar_tf as rt
-from rebar_tf.training.multi_step import multi_step_function
+from rebar_tf.training.multi_step import multi_step_function, step_by_step
 from rebar_tf.training.stacked_batches import stack_fit
 
 
@@ -21,11 +21,11 @@ from rebar_tf.training.stacked_batches import stack_fit
 def test_a_program_takes_every_batch_once_and_in_order(batch_size, expected):
     base = 10.0 if batch_size == 1 else 100.0
     digits = tf.Variable(0.0)
-    train = multi_step_function(
+    program = step_by_step(
         train_step=lambda batch: digits.assign(base * digits + tf.reduce_sum(batch)),
         read_logs=lambda: {"digits": digits.value()},
-        steps=3,
     )
+    train = multi_step_function(program, steps=3)
     iterator = iter(tf.data.Dataset.from_tensor_slices(tf.range(1.0, 8.0)).batch(batch_size))
     assert [float(train(iterator)["digits"]) for _ in expected] == expected
     with pytest.raises(StopIteration):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from rebar_tf import callbacks
-from rebar_tf.training import StochasticTraining
+from rebar_tf.training import MultiStepTraining, StochasticTraining
 from trainers.common.experiment import FREE_FLAGS, Experiment
 from trainers.run.memory import GiveBackMemory, give_back_freed_memory
 from trainers.run.mend import mend
@@ -58,15 +59,51 @@ def train(
     Raises:
         rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM; after a checkpoint, if there is one worker.
     """
+    bar = ProgressBar(experiment.num_steps) if sys.stdout.isatty() else None
+    saving = callbacks.Checkpoint if workers == 1 else ReportCheckpoint
+    used = reporting(experiment, workdir, model, validation, reports, pictures, bar and bar.write, saving)
+    checkpoint = used[-1]
+    with callbacks.StopOnSignal() as stop:
+        try:
+            fit_phases(experiment, model, batches_from, [stop, GiveBackMemory(), *used, *([bar] if bar else [])])
+        except callbacks.Interrupted:
+            if workers == 1:
+                checkpoint.save()
+            raise
+        finally:
+            if bar is not None:
+                bar.close()
+
+
+def reporting(
+    experiment: Experiment,
+    workdir: Workdir,
+    model: StochasticTraining,
+    validation: tuple,
+    reports: Sequence[keras.callbacks.Callback] = (),
+    pictures: Pictures | None = None,
+    say: Callable[[str], None] | None = None,
+    saving: type[callbacks.Checkpoint] = callbacks.Checkpoint,
+) -> list[Any]:
+    """The callbacks of a run, of which the last one is its checkpoint, after the first line of a run that begins.
+
+    Args:
+        experiment: what is trained.
+        workdir: where curve, TensorBoard scalars and checkpoint go.
+        model: compiled, new or from a checkpoint.
+        validation: what `model.bound` takes, of the validation split.
+        reports: callbacks that write more than the curve; they are called after it.
+        pictures: what TensorBoard shows of the model, as of `rebar_tf.callbacks.TensorBoard`.
+        say: prints a line; None for standard output.
+        saving: what saves the checkpoint.
+    """
     num_steps, every = experiment.num_steps, experiment.report_every
     writing: list[keras.callbacks.Callback] = [callbacks.CurveCsv(workdir.curve, every), *reports]
     tables = [callback for callback in writing if isinstance(callback, callbacks.ReportTable)]
     watched = callbacks.ValidationBound(*(part[:_WATCHED_IMAGES] for part in validation))
-    bar = ProgressBar(num_steps) if sys.stdout.isatty() else None
-    progress = callbacks.ProgressLine(num_steps, bar and bar.write)
+    progress = callbacks.ProgressLine(num_steps, say)
     tensorboard = _tensorboard(experiment, workdir, validation, pictures)
     beside = [workdir.flags, *(table.path for table in tables)]
-    saving = callbacks.Checkpoint if workers == 1 else ReportCheckpoint
     checkpoint = saving(workdir.checkpoint, experiment.checkpoint_minutes, beside)
     used_here: list[keras.callbacks.Callback] = [watched, progress, checkpoint]
     for callback in used_here:
@@ -76,29 +113,16 @@ def train(
     if start == 0:
         progress.on_epoch_end(0, {"valid_bound": watched.value()})
         give_back_freed_memory()  # before the training step is compiled, which takes the most
-    with callbacks.StopOnSignal() as stop:
-        reporting = [
-            stop,
-            GiveBackMemory(),
-            callbacks.ContinueReport(every),
-            callbacks.StepsPerSecond(),
-            watched,
-            progress,
-            callbacks.StopOnDivergence(),
-            tensorboard,
-            *writing,
-            checkpoint,
-            *([bar] if bar else []),
-        ]
-        try:
-            _fit_phases(experiment, model, batches_from, reporting)
-        except callbacks.Interrupted:
-            if workers == 1:
-                checkpoint.save()
-            raise
-        finally:
-            if bar is not None:
-                bar.close()
+    return [
+        callbacks.ContinueReport(every),
+        callbacks.StepsPerSecond(),
+        watched,
+        progress,
+        callbacks.StopOnDivergence(),
+        tensorboard,
+        *writing,
+        checkpoint,
+    ]
 
 
 def follow(experiment: Experiment, model: StochasticTraining, batches_from: Callable[[int], tf.data.Dataset]) -> None:
@@ -109,15 +133,16 @@ def follow(experiment: Experiment, model: StochasticTraining, batches_from: Call
     """
     with callbacks.StopOnSignal() as stop:
         used = [stop, callbacks.ContinueReport(experiment.report_every), callbacks.StopOnDivergence()]
-        _fit_phases(experiment, model, batches_from, used)
+        fit_phases(experiment, model, batches_from, used)
 
 
-def _fit_phases(
+def fit_phases(
     experiment: Experiment,
-    model: StochasticTraining,
+    model: MultiStepTraining,
     batches_from: Callable[[int], tf.data.Dataset],
     reporting: Sequence[keras.callbacks.Callback],
 ) -> None:
+    """The calls of `fit` up to `num_steps`."""
     for steps, epochs in phases(callbacks.global_step(model), experiment.num_steps, experiment.report_every):
         _fit(model, batches_from(callbacks.global_step(model)), steps, epochs, list(reporting))
 
@@ -147,7 +172,7 @@ def phases(start: int, num_steps: int, every: int) -> Iterator[tuple[int, int]]:
     yield from ((steps, epochs) for steps, epochs in ((rest, 1), (every, whole), (last, 1)) if steps and epochs)
 
 
-def _fit(model: StochasticTraining, batches: tf.data.Dataset, steps: int, epochs: int, reporting: list) -> None:
+def _fit(model: MultiStepTraining, batches: tf.data.Dataset, steps: int, epochs: int, reporting: list) -> None:
     # Several steps in one program, as Keras takes as long between two programs as a step does; no more than a signal
     # can wait for, and a number that divides the steps of an epoch.
     steps_per_execution = next(n for n in range(min(steps, _MOST_STEPS_PER_PROGRAM), 0, -1) if steps % n == 0)

@@ -20,6 +20,7 @@ _STREAM = 4  # sets these samples apart from those of training, evaluation, boun
 _SIDE = 10  # images in a row and in a column
 _DRAWS = 3
 _MANY_DRAWS = 100  # in a mean
+FEW_DRAWS = 10  # in the means of pictures that are drawn while the model trains
 _DRAWS_AT_A_TIME = 10
 _ZOOM = 3
 _PANELS = (  # columns of the curve, the legend of each, and the axis that they share

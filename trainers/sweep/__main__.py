@@ -59,6 +59,8 @@ def parse(argv: Sequence[str]) -> Settings:
     flags.define_string(values, "results", None, text)
     flags.define_boolean(values, "retry", False, "Whether cells that failed or diverged are tried again.")
     flags.define_integer(values, "jobs", None, "Cells trained at a time. Unset: one a core.", low=1)
+    text = "Cells that one program trains, of those that differ in learning rate and seed alone; for an accelerator."
+    flags.define_integer(values, "stacked", 1, text, low=1)
     flags.define_enum(values, "backend", "local", BACKENDS, "Where the cells are trained.")
     text = "Address of the cluster of --backend. Unset: a cluster of --jobs workers on this machine."
     flags.define_string(values, "cluster", None, text)
@@ -67,6 +69,8 @@ def parse(argv: Sequence[str]) -> Settings:
         raise BadInput(f"flag --results={settings.results}: expected a path that ends in .csv")
     if settings.cluster is not None and settings.backend == "local":
         raise BadInput(f"flag --cluster={settings.cluster}: expected with --backend=dask or ray")
+    if settings.stacked > 1 and settings.backend != "local":
+        raise BadInput(f"flag --stacked={settings.stacked}: expected 1 with --backend={settings.backend}")
     return settings
 
 

@@ -13,8 +13,7 @@ from trainers.common.errors import BadInput, one_line
 from trainers.sweep import process
 from trainers.sweep.grid import Cell
 from trainers.sweep.heartbeat import Follower
-from trainers.sweep.process import Job, Outcome
-from trainers.sweep.results import FAILED
+from trainers.sweep.process import Job, Jobs, Outcome
 
 _EXTRA = "needs more packages: pip install 'rebar_tf[sweep]'"
 # What a worker leaves behind when it dies saves a checkpoint and ends, which takes seconds.
@@ -39,12 +38,12 @@ class RemoteRun:
         if not self.heartbeat.exists():
             return Outcome(job.cell, None, f"does not see {self.heartbeat}; expected a folder that all workers share")
 
-        def run(job: Job) -> Outcome:
-            outcome = process.run(job, watch=follower.watch, in_use_s=_IN_USE_S)
-            failed = outcome.row is not None and outcome.row["status"] == FAILED
-            return Outcome(job.cell, None) if failed and follower.has_stopped else outcome
+        def run(jobs: Jobs) -> list[Outcome]:
+            outcomes = process.run(jobs, watch=follower.watch, in_use_s=_IN_USE_S)
+            return [process.unless_failed(outcome) for outcome in outcomes] if follower.has_stopped else outcomes
 
-        return process.run_and_record(run, job, self.table)
+        (outcome,) = process.run_and_record(run, (job,), self.table)
+        return outcome
 
 
 def dask_outcomes(address: str | None, at_a_time: int, run: RemoteRun, jobs: Sequence[Job]) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Runs each cell of a sweep as a separate process, on its share of the cores."""
+"""Runs the cells of a sweep in separate processes, each on its share of the cores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import datetime
 import os
 import pathlib
 import queue
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from trainers.sweep.grid import Cell
 from trainers.sweep.results import DIVERGED, FAILED, Row
 
 TRAINER = (sys.executable, "-m", "trainers.sweep.cell")
+GROUP_TRAINER = (sys.executable, "-m", "trainers.sweep.group")
+LOG = "log.txt"  # in the folder of a cell
 _LOG_END = 4096  # bytes of the log that are searched for its last line
 
 
@@ -58,39 +61,44 @@ class Outcome:
     reason: str = ""
 
 
+Jobs = tuple[Job, ...]  # that one process trains: one, or several in one program
 Watch = Callable[[subprocess.Popen], contextlib.AbstractContextManager]
 
 
-def run(job: Job, threads: int = 1, watch: Watch = contextlib.nullcontext, in_use_s: float = 0.0) -> Outcome:
-    """Trains a cell, or continues to, in a separate process, whose output goes to log.txt in the folder.
+def run(jobs: Jobs, threads: int = 1, watch: Watch = contextlib.nullcontext, in_use_s: float = 0.0) -> list[Outcome]:
+    """Trains cells, or continues to, in a separate process, whose output goes to log.txt in the folder of the first.
 
     Args:
-        job: what to run.
+        jobs: what to run.
         threads: of TensorFlow.
         watch: from the process to a context in which it is waited for.
-        in_use_s: seconds in which to try again where another process trains in the folder.
+        in_use_s: seconds in which to try again where another process trains in a folder.
     """
-    job.folder.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        job.folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     while True:
-        with open(job.folder / "log.txt", "a") as log, _start(job, threads, log) as process, watch(process):
+        with open(jobs[0].folder / LOG, "a") as log, _start(jobs, threads, log) as process, watch(process):
             status = process.wait()
         if status != IN_USE_STATUS or time.monotonic() - begin > in_use_s:
-            return _outcome(job, status)
+            ends_well = len(jobs) > 1 and status == 0
+            return [_outcome(job, status, (job if ends_well else jobs[0]).folder / LOG, ends_well) for job in jobs]
         time.sleep(1.0)
 
 
-def run_and_record(runner: Callable[[Job], Outcome], job: Job, table: pathlib.Path) -> Outcome:
-    """Runs a cell and records its row from where it ran, as the sweep itself may have ended by then."""
-    outcome = runner(job)
-    if outcome.row is not None:
-        results.record(table, outcome.row)
-    return outcome
+def run_and_record(runner: Callable[[Jobs], list[Outcome]], jobs: Jobs, table: pathlib.Path) -> list[Outcome]:
+    """Runs cells and records their rows from where they ran, as the sweep itself may have ended by then."""
+    outcomes = runner(jobs)
+    for outcome in outcomes:
+        if outcome.row is not None:
+            results.record(table, outcome.row)
+    return outcomes
 
 
-def _start(job: Job, threads: int, log: IO[str]) -> subprocess.Popen:
+def _start(jobs: Jobs, threads: int, log: IO[str]) -> subprocess.Popen:
+    flags = [[*job.cell.arguments, f"--workdir={job.folder}", *job.free_arguments] for job in jobs]
     return subprocess.Popen(
-        [*TRAINER, *job.cell.arguments, f"--workdir={job.folder}", *job.free_arguments],
+        [*TRAINER, *flags[0]] if len(jobs) == 1 else [*GROUP_TRAINER, *map(shlex.join, flags)],
         stdin=subprocess.PIPE,  # which closes when this process ends, however it ends
         stdout=log,
         stderr=log,
@@ -99,15 +107,17 @@ def _start(job: Job, threads: int, log: IO[str]) -> subprocess.Popen:
     )
 
 
-def _outcome(job: Job, status: int) -> Outcome:
+def _outcome(job: Job, status: int, log: pathlib.Path, of_group: bool) -> Outcome:
     summary = Workdir(job.folder).finished(job.cell.num_steps) if status == 0 else None
-    reason = "" if summary is not None else _reason(job.folder / "log.txt", status)
+    # A group that ends well has no summary of a cell that diverged, which says so in its own log.
+    diverged = status == DIVERGED_STATUS or (of_group and summary is None)
+    reason = "" if summary is not None else _reason(log, status)
     if status == IN_USE_STATUS:
         return Outcome(job.cell, None, reason)
     if summary is not None:
         measured = results.measured(summary)
     else:
-        measured = {**dict.fromkeys(results.MEASURED), "status": DIVERGED if status == DIVERGED_STATUS else FAILED}
+        measured = {**dict.fromkeys(results.MEASURED), "status": DIVERGED if diverged else FAILED}
     row = {**job.cell.columns, **measured, "date": datetime.date.today().isoformat(), "commit": commit()}
     return Outcome(job.cell, row, reason)
 
@@ -147,17 +157,15 @@ class LocalRuns:
         for signum, handler in self._old.items():
             signal.signal(signum, handler)
 
-    def run(self, job: Job) -> Outcome:
+    def run(self, jobs: Jobs) -> list[Outcome]:
         """Like the function `run`, on a share of the cores that is free."""
         share = self._shares.get()
         try:
             if self.received is not None:
-                return Outcome(job.cell, None)
+                return [Outcome(job.cell, None) for job in jobs]
             with _pinned(share):
-                outcome = run(job, len(share), self._watch)
-            if self.received is not None and outcome.row is not None and outcome.row["status"] == FAILED:
-                return Outcome(job.cell, None)
-            return outcome
+                outcomes = run(jobs, len(share), self._watch)
+            return outcomes if self.received is None else [unless_failed(outcome) for outcome in outcomes]
         finally:
             self._shares.put(share)
 
@@ -176,6 +184,12 @@ class LocalRuns:
         for process in list(self._started):
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
+
+
+def unless_failed(outcome: Outcome) -> Outcome:
+    """Of a run that was stopped: it has not failed."""
+    failed = outcome.row is not None and outcome.row["status"] == FAILED
+    return Outcome(outcome.cell, None) if failed else outcome
 
 
 def available_cores() -> list[int]:

@@ -36,6 +36,7 @@ class Settings:
     results: str | None = None
     retry: bool = False
     jobs: int | None = None
+    stacked: int = 1
     backend: str = "local"
     cluster: str | None = None
 

@@ -14,7 +14,7 @@ from trainers.common import build, signals
 from trainers.common.errors import BadInput, one_line
 from trainers.sweep import backends, grid, heartbeat, process, results
 from trainers.sweep.grid import Cell
-from trainers.sweep.process import Job, LocalRuns, Outcome
+from trainers.sweep.process import Job, Jobs, LocalRuns, Outcome
 from trainers.sweep.results import Row
 from trainers.sweep.settings import Settings
 
@@ -77,9 +77,18 @@ def _train(jobs: list[Job], total: int, table: pathlib.Path, settings: Settings)
         # Threads are enough, as each only waits for its process.
         parallel = joblib.Parallel(at_a_time, "threading", return_as="generator_unordered", batch_size=1)
         run = joblib.delayed(process.run_and_record)
-        for outcome in parallel(run(runs.run, job, table) for job in jobs):
-            progress.show(outcome)
+        for outcomes in parallel(run(runs.run, together, table) for together in groups(jobs, settings.stacked)):
+            for outcome in outcomes:
+                progress.show(outcome)
         return runs.received
+
+
+def groups(jobs: list[Job], size: int) -> list[Jobs]:
+    """The cells that one program trains: at most so many, which differ in learning rate and seed alone."""
+    alike: dict[Cell, list[Job]] = {}
+    for job in jobs:
+        alike.setdefault(dataclasses.replace(job.cell, learning_rate=0.0, seed=0), []).append(job)
+    return [tuple(of_one[i : i + size]) for of_one in alike.values() for i in range(0, len(of_one), size)]
 
 
 class Progress:

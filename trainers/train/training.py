@@ -10,10 +10,8 @@ from rebar_tf import callbacks
 from trainers.common import build, placement
 from trainers.common.experiment import Experiment
 from trainers.run import loop, pictures, resume
-from trainers.run.summary import summarize
+from trainers.run.finish import finish
 from trainers.run.workdir import Workdir
-
-_SHOWN_DRAWS = 10  # in the means of the pictures in TensorBoard, which are drawn while the model trains
 
 
 def run(experiment: Experiment) -> None:
@@ -37,12 +35,8 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any] | None:
             return None
         step = callbacks.global_step(model)
         print(f"{experiment.estimator} on {experiment.dataset} in {workdir.path}, from step {step}", flush=True)
-        show = functools.partial(pictures.drawn, dataset=dataset, draws=_SHOWN_DRAWS)
+        show = functools.partial(pictures.drawn, dataset=dataset, draws=pictures.FEW_DRAWS)
         loop.train(experiment, workdir, model, batches_from, held_out[0], pictures=show, workers=placed.workers)
-        summary = summarize(experiment, callbacks.read_curve(workdir.curve), model, held_out)
-        pictures.write(workdir, model, dataset)
-        pictures.write_curve(workdir, experiment.estimator)
-        print(f"pictures: {workdir.path}/*.png; curves: tensorboard --logdir={workdir.path}", flush=True)
-        workdir.write_summary(summary)
+        summary = finish(experiment, workdir, model, dataset, held_out)
         placed.part()
     return summary

@@ -1,0 +1,152 @@
+"""Several runs in one program come to what each comes to alone."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers.marks import slow_but
+
+import rebar_tf as rt
+from rebar_tf.training.run_group import RunGroup, state_of
+
+STEPS, PROGRAM, BATCH, PIXELS = 25, 5, 5, 6  # a step in which the moments take a gradient in, and ones in which not
+RUNS = ((0, 3e-4), (1, 3e-4), (1, 1e-2))  # seeds and learning rates
+NOT_VECTORIZED = ("exact", "lax", "local_expectation", "q_function", "relax")
+VECTORIZED = [name for name in rt.estimators.names("bernoulli") if name not in NOT_VECTORIZED]
+
+
+def network(seed=0, rate=3e-4, estimator="rebar", optimizer=None, hidden=3, **compiled):
+    keras.utils.set_random_seed(seed)
+    model = rt.models.SigmoidBeliefNetwork(
+        num_layers=2, hidden_units=hidden, visible_units=PIXELS, estimator=estimator, seed=seed
+    )
+    model.compile(optimizer=optimizer or rt.optimizers.Adam(rate), jit_compile=True, **compiled)
+    return model
+
+
+def images(runs):
+    return np.random.default_rng(0).integers(0, 2, (STEPS, runs, BATCH, PIXELS)).astype(np.float32)
+
+
+def fit(model, batches, epochs=1):
+    model.steps_per_execution = PROGRAM
+    data = tf.data.Dataset.from_tensor_slices(batches).repeat()
+    return model.fit(data, steps_per_epoch=STEPS, epochs=epochs, verbose=0, shuffle=False)
+
+
+def numbers(model):
+    return [variable.numpy() for variables in state_of(model).values() for variable in variables]
+
+
+def assert_same(model, other, **tolerance):
+    for ours, theirs in zip(numbers(model), numbers(other), strict=True):
+        np.testing.assert_allclose(ours, theirs, **tolerance)
+
+
+@pytest.mark.parametrize("estimator", slow_but(["rebar", "vimco"], VECTORIZED))
+def test_each_run_comes_to_what_it_comes_to_alone(estimator):
+    batches = images(len(RUNS))
+    alone, together = ([network(*run, estimator=estimator) for run in RUNS] for _ in range(2))
+    histories = [fit(model, batches[:, run]).history for run, model in enumerate(alone)]
+    history = fit(RunGroup(together), batches).history
+    for ours, theirs in zip(together, alone, strict=True):
+        assert_same(ours, theirs, rtol=1e-3, atol=1e-5)  # rounding, of sums in another order
+        reports = [{name: float(value) for name, value in model.read_logs().items()} for model in (ours, theirs)]
+        assert reports[0] == pytest.approx(reports[1], rel=1e-4)
+    assert history["loss"][0] == pytest.approx(np.mean([h["loss"][0] for h in histories]), rel=1e-5)
+    assert len({model.model_variables[1].numpy().tobytes() for model in together}) == len(RUNS)
+
+
+def test_a_run_goes_on_alone_as_it_would_have_before():
+    batches = images(2)
+    group = RunGroup([network(0, estimator="rloo"), network(1, estimator="rloo")])
+    fit(group, batches)
+    unbroken = network(1, estimator="rloo")
+    fit(unbroken, batches[:, 1], epochs=2)
+    fit(group.models[1], batches[:, 1])
+    assert_same(group.models[1], unbroken, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_that_diverges_leaves_the_others_as_they_are():
+    batches = images(2)
+    together = [network(0, estimator="rloo"), network(1, estimator="rloo")]
+    together[1].model_variables[1].assign(np.full([PIXELS, 3], np.nan, np.float32))
+    alone = network(0, estimator="rloo")
+    fit(alone, batches[:, 0])
+    fit(RunGroup(together), batches)
+    assert_same(together[0], alone, rtol=1e-3, atol=1e-5)
+    assert np.isnan(together[1].model_variables[1].numpy()).all()
+
+
+def test_layers_keep_their_seeds():
+    models = [network(3, estimator="rloo"), network(4, estimator="rloo")]
+    seeds = [[layer.seed for layer in model.stochastic_layers] for model in models]
+    fit(RunGroup(models), images(2))
+    assert [[layer.seed for layer in model.stochastic_layers] for model in models] == seeds
+
+
+@pytest.mark.parametrize("estimator", slow_but(["relax"], NOT_VECTORIZED))
+def test_what_tensorflow_cannot_vectorize_is_named(estimator):
+    group = RunGroup([network(seed, estimator=estimator) for seed in range(2)])
+    with pytest.raises(ValueError, match=f"Estimator '{estimator}' cannot be trained in one program with other runs"):
+        fit(group, images(2))
+
+
+def stepped():
+    model = network()
+    fit(model, images(1)[:, 0])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: network(hidden=4), "must have the same shapes"),
+        (lambda: network(estimator="muprop"), "must have the same (shapes|estimator)"),
+        (lambda: network(estimator=rt.estimators.Rebar(group_size=None)), "must have the same estimator"),
+        (lambda: network(optimizer=rt.optimizers.Adam(3e-4, beta_1=0.8)), "must have the same optimizer"),
+        (lambda: network(optimizer=rt.optimizers.Adam(3e-4, clipnorm=1.0)), "without clipping.*'clipnorm': 1.0"),
+        (lambda: network(optimizer=rt.optimizers.Adam(3e-4, amsgrad=True)), "without clipping.*'amsgrad': True"),
+        (lambda: network(optimizer=keras.optimizers.SGD(0.1)), "rebar_tf.optimizers.Adam.*Received: SGD"),
+        (stepped, f"must have the same number of steps. Received: 0 and {STEPS}"),
+    ],
+)
+def test_models_that_are_no_runs_of_one_network_are_refused(other, message):
+    with pytest.raises(ValueError, match=message):
+        RunGroup([network(), other()])
+
+
+def test_no_model_is_refused():
+    with pytest.raises(ValueError, match="must be one model or more"):
+        RunGroup([])
+
+
+def functional(normalise=False, **compiled):
+    x = keras.Input((PIXELS,))
+    h = keras.layers.Dense(3)(x)
+    h = keras.layers.BatchNormalization()(h) if normalise else h
+    b = rt.layers.StochasticBinary(estimator="rloo", seed=0)(h)
+    model = rt.StochasticModel(x, keras.layers.Dense(2)(b))
+    model.compile(optimizer=rt.optimizers.Adam(1e-3), loss="mse", jit_compile=True, **compiled)
+    return model
+
+
+def test_metrics_and_moving_statistics_are_refused():
+    with pytest.raises(ValueError, match="must be compiled without metrics"):
+        RunGroup([functional(metrics=["mae"])])
+    x = images(2)
+    with pytest.raises(ValueError, match=r"no state that a pass updates.*batch_normalization"):
+        fit(RunGroup([functional(normalise=True) for _ in range(2)]), (x, x[..., :2]))
+
+
+def test_models_of_users_with_targets_and_weights():
+    keras.utils.set_random_seed(0)
+    x, weights = images(2), np.random.default_rng(1).uniform(size=(STEPS, 2, BATCH)).astype(np.float32)
+    batches = (x, x[..., :2], weights)
+    together = [functional(), functional()]
+    alone = keras.models.clone_model(together[1])
+    alone.compile(optimizer=rt.optimizers.Adam(1e-3), loss="mse", jit_compile=True)
+    alone.set_weights(together[1].get_weights())
+    fit(alone, tuple(part[:, 1] for part in batches))
+    fit(RunGroup(together), batches)
+    assert_same(together[1], alone, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,121 @@
+"""Several runs trained in one program, each in its own folder with its own reports, as if it was alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from rebar_tf import callbacks
+from rebar_tf.training import RunGroup, StochasticTraining
+from trainers.common.experiment import Experiment
+from trainers.run.loop import fit_phases
+from trainers.run.memory import GiveBackMemory
+
+BatchesFrom = Callable[[int], tf.data.Dataset]
+
+
+class EachRun(keras.callbacks.Callback):
+    """Calls the callbacks of each run, with that run's model and logs. A run that diverges is left out from then on.
+
+    Args:
+        models: of the runs.
+        used: callbacks of each, of which the last one is its checkpoint.
+
+    Attributes:
+        diverged: why a run did, by its place.
+    """
+
+    def __init__(self, models: Sequence[StochasticTraining], used: Sequence[Sequence[Any]]):
+        super().__init__()
+        self.models, self.used = list(models), [list(of_run) for of_run in used]
+        self.diverged: dict[int, callbacks.Diverged] = {}
+        for model, of_run in zip(self.models, self.used, strict=True):
+            for callback in of_run:
+                callback.set_model(model)
+
+    def set_params(self, params: dict) -> None:
+        super().set_params(params)
+        for of_run in self.used:
+            for callback in of_run:
+                callback.set_params(params)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._call(lambda callback, logs: callback.on_train_begin())
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._call(lambda callback, logs: callback.on_train_end())
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._call(lambda callback, logs: callback.on_epoch_begin(epoch))
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._call(lambda callback, logs: callback.on_epoch_end(epoch, logs), with_logs=True)
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self._call(lambda callback, logs: callback.on_train_batch_begin(batch))
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._call(lambda callback, logs: callback.on_train_batch_end(batch))  # a run's logs take as long as its steps
+
+    def save(self) -> None:
+        """Saves the checkpoints of all runs."""
+        self._call(lambda callback, logs: callback.save() if isinstance(callback, callbacks.Checkpoint) else None)
+
+    def _call(self, call: Callable[[Any, dict], None], with_logs: bool = False) -> None:
+        left = {run: model for run, model in enumerate(self.models) if run not in self.diverged}
+        logs = {run: _numbers(model.read_logs()) if with_logs else {} for run, model in left.items()}
+        for callbacks_of_runs in zip(*self.used, strict=True):  # of one kind: speeds are measured before all else
+            for run in left:
+                if run not in self.diverged:
+                    self._call_one(call, callbacks_of_runs[run], run, logs[run])
+
+    def _call_one(self, call: Callable[[Any, dict], None], callback: Any, run: int, logs: dict) -> None:
+        try:
+            call(callback, logs)
+        except callbacks.Diverged as error:
+            self.diverged[run] = error
+
+
+def _numbers(logs: dict[str, tf.Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in logs.items()}
+
+
+def train(
+    experiments: Sequence[Experiment],
+    models: Sequence[StochasticTraining],
+    batches_from: Sequence[BatchesFrom],
+    used: Sequence[Sequence[Any]],
+) -> dict[int, callbacks.Diverged]:
+    """Trains the runs up to their `num_steps`, from the step that all have reached.
+
+    Args:
+        experiments: of the runs, which differ in seed, learning rate and folder.
+        models: compiled.
+        batches_from: from a step to an infinite dataset that begins with the batch of that step, of each run.
+        used: the callbacks of each run, as `trainers.run.loop.reporting` makes them.
+
+    Returns:
+        Why runs diverged, by their places.
+
+    Raises:
+        rebar_tf.callbacks.Interrupted: on SIGINT and SIGTERM, after the checkpoints.
+        ValueError: if these models cannot be trained in one program.
+    """
+    group, each = RunGroup(models), EachRun(models, used)
+
+    def stack(*batches: Any) -> Any:
+        return tf.nest.map_structure(lambda *of_runs: tf.stack(of_runs), *batches)
+
+    def stacked(step: int) -> tf.data.Dataset:
+        return tf.data.Dataset.zip(tuple(of_run(step) for of_run in batches_from)).map(stack)
+
+    with callbacks.StopOnSignal() as stop:
+        try:
+            fit_phases(experiments[0], group, stacked, [stop, GiveBackMemory(), each])
+        except callbacks.Interrupted:
+            each.save()
+            raise
+    return each.diverged
