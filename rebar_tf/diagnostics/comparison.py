@@ -105,6 +105,8 @@ class EstimatorComparison(MultiStepTraining, keras.Model):
         """One step of every method."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         estimates, step = {}, self.followed.estimator.step.value + 1
+        for model in self.models.values():
+            model.estimator.step.value.assign(step)
         for name, model in self.models.items():
             if model is not self.followed:
                 with self.at_followed_parameters(model):

@@ -75,6 +75,7 @@ class RunGroup(MultiStepTraining, keras.Model):
 
     def program(self, batches: Any, count: tf.Tensor) -> Logs:
         """Takes the state of all models, steps, and gives it back."""
+        self.check_batches(batches)
         states = [state_of(model) for model in self.models]
         state = tf.nest.map_structure(lambda *of_runs: tf.stack([v.value for v in of_runs]), *states)
         constants = [
@@ -91,6 +92,15 @@ class RunGroup(MultiStepTraining, keras.Model):
         for run, variables in enumerate(states):
             tf.nest.map_structure(lambda variable, values, run=run: variable.assign(values[run]), variables, state)
         return self.get_metrics_result()
+
+    def check_batches(self, batches: Any) -> None:
+        """Raises ValueError unless stacked batches have a second axis of runs."""
+        for part in tf.nest.flatten(batches):
+            if part.shape.rank < 3 or part.shape[1] != len(self.models):
+                raise ValueError(
+                    f"`fit` must be given batches `[{len(self.models)} runs, batch, ...]`, as a tf.data.Dataset. "
+                    f"Received: batches of shape {tuple(part.shape[1:])}"
+                )
 
     def step(self, state: State, constants: list[tf.Tensor], rates: tf.Tensor, batch: Any) -> State:
         """The state after one step of every run."""
@@ -134,10 +144,10 @@ class RunGroup(MultiStepTraining, keras.Model):
         """The loss of one run, its gradients, and those of its model variables."""
         template = self.models[0]
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        variables = [*template.trainable_variables, *template.state_variables, template.estimator.step]
-        read = zip(variables, [*weights, *constants, steps[1]], strict=True)
+        variables = [*template.trainable_variables, *template.state_variables]
+        read = zip(variables, [*weights, *constants], strict=True)
         with keras.StatelessScope(list(read)) as scope, self.seeds_of(run):
-            estimate = estimate_step(template, x, y, sample_weight)
+            estimate = estimate_step(template, x, y, sample_weight, steps[1] + 1)
         for variable, constant in zip(template.state_variables, constants, strict=True):
             if scope.get_current_value(variable) is not constant:
                 raise ValueError(f"Runs of a group have no state that a pass updates. Received: {variable.path!r}")

@@ -55,7 +55,8 @@ def estimate_step(
         x: a batch of inputs.
         y: a batch of targets.
         sample_weight: `[batch]`, or None.
-        step: the number of the step, by which the noise is drawn; None for the one after the estimator's last.
+        step: the number of the step, by which the noise is drawn, and which the caller counts; None for the one after
+            the estimator's last, which then is the estimator's.
     """
     objective = BatchObjective(model, x, y, sample_weight)
     with scaled_losses(optimizer_scale(model)):
@@ -88,8 +89,7 @@ def estimate_gradients(
     """The model's estimate, the losses added to it, and the gradients of model and control variables, float32."""
     variables, estimator = model.model_variables, model.estimator
     control = [variable.value for variable in model.control_variables]
-    step = estimator.step.value + 1 if step is None else tf.cast(step, estimator.step.dtype)
-    estimator.step.assign(step)
+    step = estimator.step.value.assign_add(1) if step is None else step
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as control_tape:
         control_tape.watch(control)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:

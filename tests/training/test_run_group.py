@@ -116,6 +116,12 @@ def test_models_that_are_no_runs_of_one_network_are_refused(other, message):
         RunGroup([network(), other()])
 
 
+def test_batches_without_an_axis_of_runs_are_refused():
+    group = RunGroup([network(estimator="rloo") for _ in range(2)])
+    with pytest.raises(ValueError, match=r"batches `\[2 runs, batch, ...\]`.*Received: batches of shape \(5, 6\)"):
+        fit(group, images(2)[:, 0])
+
+
 def test_no_model_is_refused():
     with pytest.raises(ValueError, match="must be one model or more"):
         RunGroup([])
