@@ -1372,4 +1372,18 @@ MUTATIONS = (
         "ends_well = False",
         STACKED,
     ),
+    Mutation(
+        "the runs of a program have the temperature of the first, where it is not trained",
+        "rebar_tf/training/run_group.py",
+        "[*model.state_variables, *without(model.estimator.non_trainable_variables, counters)]",
+        "[*model.state_variables]",
+        GROUP,
+    ),
+    Mutation(
+        "the averages of frozen weights are those of others",
+        "rebar_tf/training/run_group.py",
+        "[first for first, trained in zip(variance.first, _trained(model), strict=True) if trained]",
+        "list(variance.first)[: len(model.model_variables)]",
+        GROUP,
+    ),
 )

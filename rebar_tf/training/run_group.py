@@ -21,6 +21,7 @@ from rebar_tf.training.metrics import moved
 from rebar_tf.training.model import StochasticTraining
 from rebar_tf.training.multi_step import Logs, MultiStepTraining, multi_step_function
 from rebar_tf.training.step import estimate_step
+from rebar_tf.training.variables import without
 
 State = dict[str, list[Any]]  # by what it is for, variables of one run, or tensors `[runs, ...]`
 
@@ -79,8 +80,7 @@ class RunGroup(MultiStepTraining, keras.Model):
         states = [state_of(model) for model in self.models]
         state = tf.nest.map_structure(lambda *of_runs: tf.stack([v.value for v in of_runs]), *states)
         constants = [
-            tf.stack([v.value for v in of_runs])
-            for of_runs in zip(*(model.state_variables for model in self.models), strict=True)
+            tf.stack([v.value for v in of_runs]) for of_runs in zip(*map(constants_of, self.models), strict=True)
         ]
         rates = tf.stack([model.optimizer.learning_rate.value for model in self.models])
 
@@ -144,11 +144,12 @@ class RunGroup(MultiStepTraining, keras.Model):
         """The loss of one run, its gradients, and those of its model variables."""
         template = self.models[0]
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        variables = [*template.trainable_variables, *template.state_variables]
+        fixed = constants_of(template)
+        variables = [*template.trainable_variables, *fixed]
         read = zip(variables, [*weights, *constants], strict=True)
         with keras.StatelessScope(list(read)) as scope, self.seeds_of(run):
             estimate = estimate_step(template, x, y, sample_weight, steps[1] + 1)
-        for variable, constant in zip(template.state_variables, constants, strict=True):
+        for variable, constant in zip(fixed, constants, strict=True):
             if scope.get_current_value(variable) is not constant:
                 raise ValueError(f"Runs of a group have no state that a pass updates. Received: {variable.path!r}")
         values = [gradient and gradient.value for gradient in estimate.model_gradients]
@@ -209,12 +210,23 @@ def state_of(model: StochasticTraining) -> State:
         "weights": list(model.trainable_variables),
         "momentums": list(optimizer._momentums),
         "velocities": list(optimizer._velocities),
-        "first": list(variance.first),
-        "second": list(variance.second),
+        "first": [first for first, trained in zip(variance.first, _trained(model), strict=True) if trained],
+        "second": [second for second, trained in zip(variance.second, _trained(model), strict=True) if trained],
         "variance": [variance.total, variance.count, variance.skipped],
         "steps": [optimizer.iterations, model.estimator.step],
         "loss": loss_of(model),
     }
+
+
+def _trained(model: StochasticTraining) -> list[bool]:
+    """Of the variables that scales and averages exist for, whether they are trained."""
+    return [variable.trainable for variable in model.all_model_variables]
+
+
+def constants_of(model: StochasticTraining) -> list[keras.Variable]:
+    """The variables of a run that steps only read: frozen weights, data means, a temperature that is not trained."""
+    counters = [model.estimator.step, model.estimator.evaluation_step]
+    return [*model.state_variables, *without(model.estimator.non_trainable_variables, counters)]
 
 
 def loss_of(model: StochasticTraining) -> list[keras.Variable]:
@@ -249,6 +261,8 @@ def check_group(models: Sequence[StochasticTraining]) -> None:
         raise ValueError("`models` must be one model or more. Received: none")
     plain = Adam().get_config()
     for model in models:
+        if not isinstance(model.optimizer._learning_rate, keras.Variable):
+            raise ValueError("`models` must have numbers for learning rates. Received: a schedule")
         others = {name: value for name, value in _options(model).items() if name not in _ADAM}
         if type(model.optimizer) is not Adam or others != {name: plain[name] for name in others}:
             raise ValueError(
@@ -276,6 +290,7 @@ def _described(model: StochasticTraining) -> dict[str, Any]:
     """What the runs of a group have in common."""
     return {
         "shapes": tf.nest.map_structure(lambda variable: tuple(variable.shape), state_of(model)),
+        "frozen variables": [not trained for trained in _trained(model)],
         "estimator": [layer.estimator_config for layer in model.stochastic_layers],
         "optimizer": {name: value for name, value in _options(model).items() if name not in ("learning_rate", "name")},
         "number of steps": int(model.optimizer.iterations.numpy()),

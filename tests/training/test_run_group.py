@@ -78,6 +78,27 @@ def test_a_run_that_diverges_leaves_the_others_as_they_are():
     assert np.isnan(together[1].model_variables[1].numpy()).all()
 
 
+def test_frozen_weights_and_a_fixed_temperature_are_each_run_s_own():
+    fixed = rt.estimators.Rebar(temperature=0.3, learn_temperature=False)
+
+    def runs():
+        models = [network(seed, estimator=fixed) for seed in range(2)]
+        models[1].estimator.temperature.assign(0.7)
+        for model in models:
+            model.encoder[0].trainable = False
+            model.compile(optimizer=rt.optimizers.Adam(1e-2), jit_compile=True)
+        return models
+
+    batches, alone, together = images(2), runs(), runs()
+    for run, model in enumerate(alone):
+        fit(model, batches[:, run])
+    fit(RunGroup(together), batches)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert_same(ours, theirs, rtol=1e-3, atol=1e-5)
+        for own, other in zip(ours.gradient_variance.variables, theirs.gradient_variance.variables, strict=True):
+            np.testing.assert_allclose(own.numpy(), other.numpy(), rtol=1e-3, atol=1e-6)
+
+
 def test_layers_keep_their_seeds():
     models = [network(3, estimator="rloo"), network(4, estimator="rloo")]
     seeds = [[layer.seed for layer in model.stochastic_layers] for model in models]
@@ -90,6 +111,10 @@ def test_what_tensorflow_cannot_vectorize_is_named(estimator):
     group = RunGroup([network(seed, estimator=estimator) for seed in range(2)])
     with pytest.raises(ValueError, match=f"Estimator '{estimator}' cannot be trained in one program with other runs"):
         fit(group, images(2))
+
+
+def schedule():
+    return keras.optimizers.schedules.ExponentialDecay(1e-3, 10, 0.9)
 
 
 def stepped():
@@ -108,6 +133,7 @@ def stepped():
         (lambda: network(optimizer=rt.optimizers.Adam(3e-4, clipnorm=1.0)), "without clipping.*'clipnorm': 1.0"),
         (lambda: network(optimizer=rt.optimizers.Adam(3e-4, amsgrad=True)), "without clipping.*'amsgrad': True"),
         (lambda: network(optimizer=keras.optimizers.SGD(0.1)), "rebar_tf.optimizers.Adam.*Received: SGD"),
+        (lambda: network(optimizer=rt.optimizers.Adam(schedule())), "numbers for learning rates. Received: a schedule"),
         (stepped, f"must have the same number of steps. Received: 0 and {STEPS}"),
     ],
 )
