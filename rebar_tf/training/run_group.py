@@ -48,7 +48,7 @@ class RunGroup(MultiStepTraining, keras.Model):
     ...     models[-1].compile(optimizer=rt.optimizers.Adam(rate), jit_compile=True)
     >>> group = rt.training.RunGroup(models)
     >>> batches = tf.data.Dataset.from_tensors(np.ones([3, 2, 6], "float32")).repeat()
-    >>> history = group.fit(batches, steps_per_epoch=5, verbose=0)
+    >>> history = group.fit(batches, steps_per_epoch=5, shuffle=False, verbose=0)
     >>> [int(model.estimator.step) for model in models]
     [5, 5, 5]
     """

@@ -326,6 +326,7 @@ ROWS = [
 NO_ROW = {
     "layers.StochasticLayer": "a base class",
     "callbacks.ReportTable": "a base class, of CurveCsv",
+    "training.RunGroup": "trains models that have rows; it is no model of layers",
 }
 
 KERAS = (
