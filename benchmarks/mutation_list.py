@@ -1235,7 +1235,7 @@ MUTATIONS = (
     Mutation(
         "a run that has not finished looks like one that has",
         "trainers/report/curves.py",
-        'end = "" if (folder / "summary.json").exists() else _UNFINISHED',
+        'end = "" if Workdir(folder).finished(settings["num_steps"]) is not None else _UNFINISHED',
         'end = ""',
         PAGE,
     ),
@@ -1326,8 +1326,8 @@ MUTATIONS = (
     Mutation(
         "a state that passes update is dropped",
         "rebar_tf/training/run_group.py",
-        "if scope.get_current_value(variable) is not constant:",
-        "if False:",
+        "if scope.get_current_value(v) is not constant]",
+        "if False]",
         GROUP,
     ),
     Mutation(
@@ -1361,8 +1361,8 @@ MUTATIONS = (
     Mutation(
         "cells at different steps are trained as one",
         "trainers/sweep/group_training.py",
-        "itertools.groupby(sorted(runs, key=lambda run: run.step), key=lambda run: run.step)",
-        "[(0, runs)]",
+        "for together in [[run for run in runs if run.step == step] for step in steps]:",
+        "for together in [runs]:",
         STACKED,
     ),
     Mutation(
@@ -1385,5 +1385,26 @@ MUTATIONS = (
         "[first for first, trained in zip(variance.first, _trained(model), strict=True) if trained]",
         "list(variance.first)[: len(model.model_variables)]",
         GROUP,
+    ),
+    Mutation(
+        "a program goes on when all its cells have diverged",
+        "trainers/run/group.py",
+        "            raise AllDiverged",
+        "            pass",
+        STACKED,
+    ),
+    Mutation(
+        "models of other losses are one group",
+        "rebar_tf/training/run_group.py",
+        '"loss": _losses(model),',
+        "",
+        GROUP,
+    ),
+    Mutation(
+        "a table from before is refused",
+        "trainers/sweep/results.py",
+        "not in (COLUMNS, _BEFORE)",
+        "not in (COLUMNS,)",
+        ("tests/trainers/test_sweep.py",),
     ),
 )

@@ -49,11 +49,15 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         # Between two programs, after all reports so far. At a batch's end the report of an epoch that ends there
         # is not written yet.
-        if time.monotonic() - self._time >= 60.0 * self.minutes:
+        if self.is_due():
             self.save()
 
     def on_train_end(self, logs: Logs = None) -> None:
         self.save()
+
+    def is_due(self) -> bool:
+        """Whether so many minutes have gone by since the last checkpoint."""
+        return time.monotonic() - self._time >= 60.0 * self.minutes
 
     def save(self) -> None:
         """Replaces the checkpoint with the current model; if that fails, the old checkpoints stay."""

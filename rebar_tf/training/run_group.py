@@ -26,19 +26,25 @@ from rebar_tf.training.variables import without
 State = dict[str, list[Any]]  # by what it is for, variables of one run, or tensors `[runs, ...]`
 
 
+class NotOneGroupError(ValueError):
+    """Models, or data, that one program cannot train as runs."""
+
+
 class RunGroup(MultiStepTraining, keras.Model):
     """Trains several models at once, each as it would train alone; `fit` takes batches `[runs, batch, ...]`.
 
     The models have one architecture and one estimator, and differ in seeds, learning rates and weights. Each step's
     estimates are vectorized over them (`tf.vectorized_map`). To float precision every model comes to what it would come
-    to alone. A run that diverges leaves the others as they are.
+    to alone. A run that diverges leaves the others as they are. A group is only trained: its models are evaluated,
+    saved, and hold the learning rates.
 
     Args:
         models: built and compiled with `rebar_tf.optimizers.Adam`, all after the same number of steps.
 
     Raises:
-        ValueError: for models that differ in more, or have what no run of a group can have: another optimizer, metrics,
-            a state that passes update, such as moving statistics.
+        ValueError: for models that differ in more, or have what no run of a group can have: another optimizer or a step
+            of their own, metrics, several outputs, constraints, a state that passes update, such as moving statistics;
+            and from `fit` for data that is no `tf.data.Dataset` of batches of one size.
 
     Example:
     >>> import numpy as np, tensorflow as tf, rebar_tf as rt
@@ -60,7 +66,34 @@ class RunGroup(MultiStepTraining, keras.Model):
         check_group(models)
         self.models = list(models)
         self.built = True
-        self.compile(optimizer=self.models[0].optimizer, jit_compile=True)
+        super().compile(optimizer=self.models[0].optimizer, jit_compile=True)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        raise NotOneGroupError("A group is compiled as its models are: compile them, and make a new group")
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("A group of runs is only trained, by `fit`: ask its `models` for all else")
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call()
+
+    def fit(self, x: tf.data.Dataset, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Keras's, on a dataset of batches `[runs, batch, ...]`, all of one size."""
+        specs = tf.nest.flatten(x.element_spec) if isinstance(x, tf.data.Dataset) else []
+        if not specs or not all(spec.shape.is_fully_defined() for spec in specs):
+            raise NotOneGroupError(
+                "`fit` of a group must be given a tf.data.Dataset whose batches all have one size, as those of "
+                f"`batch(..., drop_remainder=True)`. Received: {x!r}"
+            )
+        if kwargs.get("validation_data") is not None:
+            self.call()
+        for callback in kwargs.get("callbacks") or []:
+            if isinstance(callback, (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)):
+                raise NotOneGroupError(
+                    "The learning rates of a group are its models'. Received: a callback "
+                    f"{type(callback).__name__}, which would set that of the group"
+                )
+        return super().fit(x, *args, **kwargs)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -94,11 +127,11 @@ class RunGroup(MultiStepTraining, keras.Model):
         return self.get_metrics_result()
 
     def check_batches(self, batches: Any) -> None:
-        """Raises ValueError unless stacked batches have a second axis of runs."""
+        """Raises `NotOneGroupError` unless stacked batches have a second axis of runs."""
         for part in tf.nest.flatten(batches):
             if part.shape.rank < 3 or part.shape[1] != len(self.models):
-                raise ValueError(
-                    f"`fit` must be given batches `[{len(self.models)} runs, batch, ...]`, as a tf.data.Dataset. "
+                raise NotOneGroupError(
+                    f"`fit` must be given batches `[{len(self.models)} runs, batch, ...]`. "
                     f"Received: batches of shape {tuple(part.shape[1:])}"
                 )
 
@@ -119,41 +152,42 @@ class RunGroup(MultiStepTraining, keras.Model):
     def vectorized(self, arguments: tuple) -> tuple[tf.Tensor, list[MaybeTensor], list[MaybeTensor]]:
         """Loss and gradients of all runs, each with the runs as first axis; None where there is no gradient."""
         present: list[bool] = []
+        updated: list[str] = []
 
         def of_run(arguments: tuple) -> list[tf.Tensor]:
-            found = self.estimate(*arguments)
+            found, updated[:] = self.estimate(*arguments)
             present[:] = [tensor is not None for tensor in found]
             return [tensor for tensor in found if tensor is not None]
 
         try:
             tensors = iter(tf.vectorized_map(of_run, arguments, fallback_to_while_loop=False))
         except Exception as error:
-            if not present:  # of the estimate itself
+            if updated or not present:  # of the estimate itself
+                _check_no_updates(updated)
                 raise
-            raise ValueError(
+            raise NotOneGroupError(
                 f"Estimator {self.models[0].estimator.estimator_name!r} cannot be trained in one program with other "
                 f"runs, as TensorFlow cannot vectorize it: {_reason(error)}. Train the models one by one."
             ) from error
+        _check_no_updates(updated)
         loss, *gradients = [next(tensors) if there else None for there in present]
         count = len(self.models[0].trainable_variables)
         return loss, gradients[:count], gradients[count:]
 
     def estimate(
         self, run: tf.Tensor, weights: list[tf.Tensor], constants: list[tf.Tensor], steps: list[tf.Tensor], batch: Any
-    ) -> list[MaybeTensor]:
-        """The loss of one run, its gradients, and those of its model variables."""
+    ) -> tuple[list[MaybeTensor], list[str]]:
+        """The loss of one run, its gradients, and those of its model variables; and the paths of what passes update."""
         template = self.models[0]
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         fixed = constants_of(template)
-        variables = [*template.trainable_variables, *fixed]
-        read = zip(variables, [*weights, *constants], strict=True)
+        read = zip([*template.trainable_variables, *fixed], [*weights, *constants], strict=True)
         with keras.StatelessScope(list(read)) as scope, self.seeds_of(run):
             estimate = estimate_step(template, x, y, sample_weight, steps[1] + 1)
-        for variable, constant in zip(fixed, constants, strict=True):
-            if scope.get_current_value(variable) is not constant:
-                raise ValueError(f"Runs of a group have no state that a pass updates. Received: {variable.path!r}")
+        pairs = zip(fixed, constants, strict=True)
+        updated = [v.path for v, constant in pairs if scope.get_current_value(v) is not constant]
         values = [gradient and gradient.value for gradient in estimate.model_gradients]
-        return [estimate.loss, *estimate.gradients, *values]
+        return [estimate.loss, *estimate.gradients, *values], updated
 
     @contextlib.contextmanager
     def seeds_of(self, run: tf.Tensor) -> Iterator[None]:
@@ -195,6 +229,11 @@ class RunGroup(MultiStepTraining, keras.Model):
             tf.add_n([v.value for v in of_runs]) for of_runs in zip(*map(loss_of, self.models), strict=True)
         )
         return {"loss": tf.math.divide_no_nan(total, count)}
+
+
+def _check_no_updates(paths: list[str]) -> None:
+    if paths:
+        raise NotOneGroupError(f"Runs of a group have no state that a pass updates. Received: {', '.join(paths)}")
 
 
 def _reason(error: Exception) -> str:
@@ -256,42 +295,98 @@ def along(of_runs: tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
 
 
 def check_group(models: Sequence[StochasticTraining]) -> None:
-    """Raises ValueError unless the models can be runs of one group."""
+    """Raises `NotOneGroupError` unless the models can be runs of one group."""
     if not models:
-        raise ValueError("`models` must be one model or more. Received: none")
-    plain = Adam().get_config()
+        raise NotOneGroupError("`models` must be one model or more. Received: none")
+    for many in (models, [model.optimizer for model in models]):
+        if len({id(one) for one in many}) < len(models):
+            raise NotOneGroupError(f"`models` must be different models, with an optimizer each. Received: {list(many)}")
     for model in models:
-        if not isinstance(model.optimizer._learning_rate, keras.Variable):
-            raise ValueError("`models` must have numbers for learning rates. Received: a schedule")
-        others = {name: value for name, value in _options(model).items() if name not in _ADAM}
-        if type(model.optimizer) is not Adam or others != {name: plain[name] for name in others}:
-            raise ValueError(
-                "`models` must be compiled with rebar_tf.optimizers.Adam, without clipping, decay or averages. "
-                f"Received: {type(model.optimizer).__name__} with {others}"
-            )
-        if len(model.metrics) != 2:  # the loss and the gradient's variance
-            names = ", ".join(metric.name for metric in model.metrics)
-            raise ValueError(f"`models` must be compiled without metrics. Received: {names}")
+        _check_can_be_a_run(model)
     first, *rest = map(_described, models)
     for name, value in first.items():
         for other in rest:
             if other[name] != value:
-                raise ValueError(f"`models` must have the same {name}. Received: {value} and {other[name]}")
+                raise NotOneGroupError(f"`models` must have the same {name}. Received: {value} and {other[name]}")
 
 
 _ADAM = ("name", "learning_rate", "beta_1", "beta_2", "epsilon", "groups")  # what `updated_weights` goes by
+_OWN_STEPS = ("train_step", "apply_gradients", "update_gradient_variance", "update_metrics", "compute_metrics")
 
 
-def _options(model: StochasticTraining) -> dict[str, Any]:
-    return model.optimizer.get_config()
+def _check_can_be_a_run(model: StochasticTraining) -> None:
+    optimizer = model.optimizer
+    others = {name: value for name, value in optimizer.get_config().items() if name not in _ADAM}
+    plain = Adam().get_config()
+    if type(optimizer) is not Adam or others != {name: plain[name] for name in others}:
+        raise NotOneGroupError(
+            "`models` must be compiled with rebar_tf.optimizers.Adam, without clipping, decay or averages. "
+            f"Received: {type(optimizer).__name__} with {others}"
+        )
+    if not isinstance(optimizer._learning_rate, keras.Variable):
+        raise NotOneGroupError("`models` must have numbers for learning rates. Received: a schedule")
+    if list(map(id, optimizer._trainable_variables)) != list(map(id, model.trainable_variables)):
+        raise NotOneGroupError("`models` must be compiled after their layers were frozen or thawed. Received: others")
+    changed = [name for name in _OWN_STEPS if getattr(type(model), name) is not getattr(_Plain, name)]
+    if changed:
+        raise NotOneGroupError(f"`models` must take the steps of StochasticModel. Received: {changed} of their own")
+    if len(model.metrics) != 2 or len(keras.tree.flatten(getattr(model, "outputs", None))) > 1:
+        names = ", ".join(metric.name for metric in model.metrics)  # the loss and the gradient's variance
+        raise NotOneGroupError(f"`models` must be compiled without metrics, and have one output. Received: {names}")
+    for variable in model.trainable_variables:
+        if variable.constraint is not None or keras.backend.standardize_dtype(variable.dtype) != "float32":
+            raise NotOneGroupError(
+                f"`models` must have float32 variables without constraints. Received: {variable.path}, "
+                f"{variable.dtype}, constraint={variable.constraint}"
+            )
+
+
+class _Plain(StochasticTraining, keras.Model):
+    """Whose steps those of a run must be."""
 
 
 def _described(model: StochasticTraining) -> dict[str, Any]:
     """What the runs of a group have in common."""
+    options, variance = model.optimizer.get_config(), model.gradient_variance
     return {
+        "class": type(model),
         "shapes": tf.nest.map_structure(lambda variable: tuple(variable.shape), state_of(model)),
         "frozen variables": [not trained for trained in _trained(model)],
         "estimator": [layer.estimator_config for layer in model.stochastic_layers],
-        "optimizer": {name: value for name, value in _options(model).items() if name not in ("learning_rate", "name")},
+        "configuration": _configuration(model),
+        "loss": _losses(model),
+        "optimizer": {name: value for name, value in options.items() if name not in ("learning_rate", "name")},
+        "factors of the learning rate": model.optimizer._factors,
+        "averages of the gradient": (variance.decay, variance.every),
         "number of steps": int(model.optimizer.iterations.numpy()),
     }
+
+
+def _configuration(model: StochasticTraining) -> Any:
+    """The configuration, without seeds, and with places for names, which Keras numbers."""
+    try:
+        config = model.get_config()
+    except NotImplementedError as error:
+        raise NotOneGroupError(f"`models` must have a `get_config`, to be compared. Received: {error}") from error
+    names = {layer.name: i for i, layer in enumerate(model._flatten_layers())}
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: plain(value) for key, value in part.items() if key not in ("seed", "shared_object_id")}
+        if isinstance(part, (list, tuple)):
+            return [plain(value) for value in part]
+        return names.get(part, part) if isinstance(part, str) else part
+
+    return plain(config)
+
+
+def _losses(model: StochasticTraining) -> Any:
+    """The compiled losses and their weights: functions are the same if they are one, others by what they are."""
+    compiled = model._compile_loss
+    if compiled is None:
+        return None
+
+    def described(loss: Any) -> Any:
+        return (type(loss), loss.get_config()) if isinstance(loss, keras.losses.Loss) else loss
+
+    return keras.tree.map_structure(described, compiled._user_loss), compiled._user_loss_weights

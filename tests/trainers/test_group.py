@@ -95,6 +95,23 @@ def test_a_cell_that_diverges_says_so_and_the_others_go_on(alone, tmp_path):
     assert not (tmp_path / "wild" / "checkpoint.keras").exists()
 
 
+def test_a_program_ends_when_all_its_cells_have_diverged(tmp_path):
+    given = [cell(tmp_path / name, seed, rate=1e30, steps=600) for seed, name in enumerate("ab")]
+    assert together(*given) == 0
+    for name in "ab":
+        lines = (tmp_path / name / "log.txt").read_text().splitlines()
+        assert len(lines) == 3  # the first bound, that of the first report, and the reason
+        assert "training diverged: " in lines[-1]
+
+
+def test_cells_that_differ_in_more_are_refused(tmp_path, capsys):
+    assert together(cell(tmp_path / "a"), cell(tmp_path / "b", steps=18)) == 2
+    assert "flag --num_steps=18: expected 12 for all cells of a group" in capsys.readouterr().err
+    assert together(cell(tmp_path / "a"), cell(tmp_path / "a", 1)) == 2
+    assert together() == 2
+    assert capsys.readouterr().err.count("expected a --workdir of its own for each") == 2
+
+
 def test_what_cannot_be_trained_together_is_one_line(tmp_path, capsys):
     given = [(*each, "--estimator=relax") for each in (cell(tmp_path / "a"), cell(tmp_path / "b", 1))]
     assert together(*given) == 2
@@ -104,7 +121,7 @@ def test_what_cannot_be_trained_together_is_one_line(tmp_path, capsys):
     assert "--learning_rate=-1" in capsys.readouterr().err
 
 
-# Stands in for trainers.sweep.group: cells of seed 3 diverge, and one of seed 9 ends it all.
+# Stands in for trainers.sweep.group: cells of seed 3 diverge, one of seed 9 ends it all. It prints to the first log.
 GROUP = """
 import json, pathlib, shlex, sys
 cells = [dict(part[2:].split("=", 1) for part in shlex.split(text)) for text in sys.argv[1:]]
@@ -115,10 +132,14 @@ for given in cells:
         print("out of luck", file=sys.stderr)
         sys.exit(7)
     if given["seed"] == "3":
-        (folder / "log.txt").write_text("training diverged: bound is nan at step 10\\n")
         continue
+    print("pictures of a cell", flush=True)
     bounds = dict.fromkeys(["train_bound", "valid_bound_100", "test_bound_100"], -100.0)
     (folder / "summary.json").write_text(json.dumps({**bounds, "steps": int(given["num_steps"])}))
+for given in cells:
+    if given["seed"] == "3":
+        with open(pathlib.Path(given["workdir"], "log.txt"), "a") as log:
+            log.write("training diverged: bound is nan at step 10\\n")
 """
 
 
@@ -148,14 +169,18 @@ def test_a_program_has_cells_of_one_network_and_method(sweeping, tmp_path):
 
 
 def test_each_cell_of_a_program_has_its_own_end(sweeping, tmp_path, capsys):
-    assert sweeping("--methods=nvil", "--learning_rates=3e-4", "--seeds=0,3", "--stacked=2") == 0
+    assert sweeping("--methods=nvil", "--learning_rates=3e-4", "--seeds=3,0", "--stacked=2") == 0
     assert rows(tmp_path) == {("nvil", 3e-4, 0): "finished", ("nvil", 3e-4, 3): "diverged"}
-    assert "diverged, exit status 0: training diverged: bound is nan at step 10" in capsys.readouterr().out
+    assert "diverged, training diverged: bound is nan at step 10" in capsys.readouterr().out
 
 
-def test_all_cells_of_a_program_that_fails_have_failed(sweeping, tmp_path, capsys):
-    assert sweeping("--methods=nvil", "--learning_rates=3e-4", "--seeds=1,9", "--stacked=2") == 0
-    assert set(rows(tmp_path).values()) == {"failed"}
+def test_of_a_program_that_fails_cells_that_had_ended_have_finished(sweeping, tmp_path, capsys):
+    assert sweeping("--methods=nvil", "--learning_rates=3e-4", "--seeds=1,9,2", "--stacked=3") == 0
+    assert rows(tmp_path) == {
+        ("nvil", 3e-4, 1): "finished",
+        ("nvil", 3e-4, 9): "failed",
+        ("nvil", 3e-4, 2): "failed",
+    }
     assert capsys.readouterr().out.count("failed, exit status 7: out of luck") == 2
 
 

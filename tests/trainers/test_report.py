@@ -74,7 +74,7 @@ def write_run(folder, each, last=-100.0, reports=250, finished=True):
     (folder / "flags.json").write_text(json.dumps({**Experiment().flags(), **given, "workdir": str(folder)}))
     write_curve(folder, each.num_steps, last, reports)
     if finished:
-        (folder / "summary.json").write_text("{}")
+        (folder / "summary.json").write_text(json.dumps({"steps": each.num_steps}))
 
 
 def write_curve(folder, num_steps, last=-100.0, reports=2):
@@ -95,7 +95,7 @@ def write_variance(folder, seed=0, follow="simple_muprop", value=-4.0):
     }
     stored |= {"methods": ["nvil", "rebar"], "follow": follow, "seed": seed, "num_steps": 1000}
     (folder / "flags.json").write_text(json.dumps(stored))
-    (folder / "summary.json").write_text("{}")
+    (folder / "summary.json").write_text('{"steps": 1000}')
     write_curve(folder, 1000)
     origin = f"# python -m trainers.variance --dataset={MNIST} --methods=nvil,rebar --num_steps=1000 --seed={seed}"
     lines = [f"{origin}, 2026-11-23", "step,method,part,log_variance,signal_to_noise,temperature"]
@@ -364,6 +364,22 @@ def test_a_run_that_has_not_finished_is_shown_as_such_until_it_has(reported, tmp
         line = figures.draw(figures.PAPER[1], [figures.bound_trials([curve], {}), {}]).axes[0].lines[0]
         drawn = (curve.finished, text.count("| at step 1,000 |"), line.get_linestyle(), line.get_label())
         assert drawn == ((True, 0, "-", "REBAR") if shown else (False, 2, "--", "REBAR, unfinished"))
+
+
+def test_a_run_that_is_being_continued_has_not_finished(reported, tmp_path):
+    each = cell("rebar", steps=4000)
+    write_run(tmp_path / "more" / each.folder, each, reports=3)
+    (tmp_path / "more" / each.folder / "summary.json").write_text('{"steps": 3000}')
+    assert command(f"--results_dir={reported}", f"--runs={tmp_path / 'more'}") == 0
+    (curve,) = (kept for kept in curves.read(reported / "curves") if kept.method == "rebar")
+    assert (curve.steps, curve.finished) == (4000, False)
+
+
+def test_a_run_of_other_flags_is_not_said_to_be_a_cell_of_the_table(reported, tmp_path):
+    each = cell("rebar", shared=(("hidden_units", 50),))
+    write_run(tmp_path / "more" / each.folder, each, finished=False)
+    assert command(f"--results_dir={reported}", f"--runs={tmp_path / 'more'}") == 0
+    assert "at step" not in (reported / "report" / "tables.md").read_text()
 
 
 def test_the_longer_one_of_two_runs_is_kept(reported, tmp_path):

@@ -365,6 +365,19 @@ def test_a_cluster_without_its_packages_says_what_to_install(small, monkeypatch,
     assert "flag --backend=dask: needs more packages: pip install 'rebar_tf[sweep]'" in capsys.readouterr().err
 
 
+def test_a_table_from_before_is_read_and_continued(small, rows, tmp_path):
+    assert small("--seeds=0") == 0
+    table = tmp_path / "sweep" / "results.csv"
+    with open(table, newline="") as file:
+        kept = list(csv.DictReader(file))
+    with open(table, "w", newline="") as file:
+        writer = csv.DictWriter(file, results._BEFORE, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(kept)
+    assert small("--seeds=0,1") == 0
+    assert [(row["seed"], bool(row["commit"])) for row in rows()] == [(0, False), (1, bool(commit()))]
+
+
 def test_two_real_cells(tmp_path):
     workdir = tmp_path / "sweep"
     arguments = ("--models=linear1", "--methods=nvil,rebar:0.1", "--learning_rates=3e-4", f"--workdir={workdir}")

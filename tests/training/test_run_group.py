@@ -135,11 +135,79 @@ def stepped():
         (lambda: network(optimizer=keras.optimizers.SGD(0.1)), "rebar_tf.optimizers.Adam.*Received: SGD"),
         (lambda: network(optimizer=rt.optimizers.Adam(schedule())), "numbers for learning rates. Received: a schedule"),
         (stepped, f"must have the same number of steps. Received: 0 and {STEPS}"),
+        (lambda: network(optimizer=rt.optimizers.Adam(groups={"encoder": 0.1})), "must have the same optimizer"),
     ],
 )
 def test_models_that_are_no_runs_of_one_network_are_refused(other, message):
     with pytest.raises(ValueError, match=message):
         RunGroup([network(), other()])
+
+
+def functional_pair(first, second):
+    return [functional(**first), functional(**second)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (({}, {"loss": "mae"}), "must have the same loss. Received: .*mse.* and .*mae"),
+        (({}, {"activation": "tanh"}), "must have the same configuration"),
+        (({}, {"unimix": 0.1}), "must have the same configuration"),
+        (({}, {"kernel_regularizer": "l2"}), "must have the same configuration"),
+        (({"kernel_constraint": "non_neg"},) * 2, "without constraints. Received: .*NonNeg"),
+        (({"dtype": "bfloat16"},) * 2, "float32 variables"),
+        (({"outputs": 2},) * 2, "have one output"),
+    ],
+)
+def test_functional_models_that_differ_or_have_more_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        RunGroup(functional_pair(*options))
+
+
+def test_a_model_twice_and_an_optimizer_twice_are_refused():
+    model, other = functional(), functional()
+    with pytest.raises(ValueError, match="different models, with an optimizer each"):
+        RunGroup([model, model])
+    other.compile(optimizer=model.optimizer, loss="mse", jit_compile=True)
+    with pytest.raises(ValueError, match="different models, with an optimizer each"):
+        RunGroup([model, other])
+
+
+def test_layers_frozen_after_compile_and_steps_of_ones_own_are_refused():
+    model = functional()
+    model.build_optimizer()
+    model.layers[1].trainable = False
+    with pytest.raises(ValueError, match="compiled after their layers were frozen"):
+        RunGroup([model])
+
+    class Own(rt.StochasticModel):
+        def apply_gradients(self, gradients):
+            pass
+
+    x = keras.Input((2,))
+    own = Own(x, rt.layers.StochasticBinary("rloo")(x))
+    own.compile(optimizer=rt.optimizers.Adam(1e-3), loss="mse", jit_compile=True)
+    with pytest.raises(ValueError, match=r"take the steps of StochasticModel. Received: \['apply_gradients'\]"):
+        RunGroup([own])
+
+
+def test_a_group_is_trained_only_and_on_datasets_of_one_size():
+    group = RunGroup([network(seed, estimator="rloo") for seed in range(2)])
+    x = images(2)
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
+    data = tf.data.Dataset.from_tensor_slices(x)
+    with pytest.raises(ValueError, match=r"must be given a tf.data.Dataset"):
+        group.fit(x[0], verbose=0)
+    odd = tf.data.Dataset.from_tensor_slices(x[:, 0]).batch(2)
+    with pytest.raises(ValueError, match="whose batches all have one size"):
+        group.fit(odd, verbose=0)
+    with pytest.raises(ValueError, match=r"learning rates of a group are its models'.*LearningRateScheduler"):
+        group.fit(data, callbacks=[rate], verbose=0)
+    with pytest.raises(ValueError, match="compiled as its models are"):
+        group.compile(optimizer="sgd")
+    for call in (lambda: group.evaluate(data, verbose=0), lambda: group.fit(data, validation_data=data), group.predict):
+        with pytest.raises((NotImplementedError, TypeError, ValueError), match=r"only trained|missing"):
+            call()
 
 
 def test_batches_without_an_axis_of_runs_are_refused():
@@ -153,13 +221,14 @@ def test_no_model_is_refused():
         RunGroup([])
 
 
-def functional(normalise=False, **compiled):
+def functional(normalise=False, loss="mse", unimix=0.0, outputs=1, metrics=None, **dense):
     x = keras.Input((PIXELS,))
-    h = keras.layers.Dense(3)(x)
+    h = keras.layers.Dense(3, **dense)(x)
     h = keras.layers.BatchNormalization()(h) if normalise else h
-    b = rt.layers.StochasticBinary(estimator="rloo", seed=0)(h)
-    model = rt.StochasticModel(x, keras.layers.Dense(2)(b))
-    model.compile(optimizer=rt.optimizers.Adam(1e-3), loss="mse", jit_compile=True, **compiled)
+    b = rt.layers.StochasticBinary(estimator="rloo", seed=0, unimix=unimix)(h)
+    ends = [keras.layers.Dense(2)(b) for _ in range(outputs)]
+    model = rt.StochasticModel(x, ends if outputs > 1 else ends[0])
+    model.compile(optimizer=rt.optimizers.Adam(1e-3), loss=loss, metrics=metrics, jit_compile=True)
     return model
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import pathlib
 import subprocess
 
 _CHECKOUT = pathlib.Path(__file__).parents[2]
 
 
-@functools.cache
 def commit() -> str:
     """The commit of the checkout that the code is in, with `-dirty` if files differ; empty for an installed package."""
     if not (_CHECKOUT / ".git").exists():  # git would take that of a folder further up

@@ -72,7 +72,7 @@ def fit(
         `folder`, `steps`, `samples`, `images`; `own_bound` and `separate_bound` of all test images, in nats, with
         their standard errors, and `gain`, the mean of their difference, with its own.
     """
-    key = [digest, experiment.report_every]
+    key = [digest, experiment.report_every, "from the training's"]  # what it starts from
     name = f"{_FOLDER}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
     folder = Workdir(workdir.path / name)
     table = BoundCurve(folder.path, experiment.report_every, model, dataset.test[:_CURVE_IMAGES])
@@ -93,7 +93,11 @@ def fit(
 
 def _record(path: pathlib.Path, row: dict[str, Any]) -> None:
     """Puts the row of a checkpoint in its place by the steps of the run, which may have had others before."""
-    others = [other for other in read_table(path, TABLE_COLUMNS) if other["step"] != row["step"]]
+    others = [
+        {**other, "fit_steps": int(other["fit_steps"])}
+        for other in read_table(path, TABLE_COLUMNS)
+        if other["step"] != row["step"]
+    ]
     write_csv(path, TABLE_COLUMNS, sorted([*others, row], key=lambda each: each["step"]))
 
 

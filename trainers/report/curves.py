@@ -21,6 +21,7 @@ from trainers.common.experiment import FREE_FLAGS, Experiment
 from trainers.common.files import write_csv
 from trainers.common.methods import Method
 from trainers.evaluate import inference
+from trainers.run.workdir import Workdir
 from trainers.sweep.grid import Cell
 from trainers.sweep.settings import MODELS, SHARED_FLAGS
 from trainers.variance import report as variance
@@ -103,7 +104,7 @@ def _has_report(path: pathlib.Path) -> bool:
 
 def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
     settings = _stored(folder)
-    end = "" if (folder / "summary.json").exists() else _UNFINISHED
+    end = "" if Workdir(folder).finished(settings["num_steps"]) is not None else _UNFINISHED
     texts = {name: flags.text(value) for name, value in settings.items() if value is not None}
     curve = _described(folder, {**texts, "estimator": texts.get("estimator", texts.get("follow", ""))}, not end, [])
     names = (curve.dataset, curve.task, curve.model, curve.method.replace(":", "_"), f"{curve.learning_rate:g}")

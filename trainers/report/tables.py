@@ -164,16 +164,10 @@ def markdown(rows: list[Row], reached: Mapping[tuple, int] | None = None) -> str
 
     Args:
         rows: of one file, comparable.
-        reached: of runs that have not finished the last step so far, by dataset, task, model, method and steps in all.
+        reached: of runs that have not finished the last step so far, by dataset, task, model, method, steps in all and
+            shared flags.
     """
-    theirs, steps = paper(), rows[0]["steps"]
-    begun = {
-        (column, *names): f"at step {last:,}"
-        for column in TABLES
-        for (*names, total), last in (reached or {}).items()
-        if total == steps
-    }
-    ours = {**begun, **entries(rows)}
+    theirs, ours = paper(), {**_begun(rows, reached), **entries(rows)}
     methods = list(dict.fromkeys([*METHODS, *(row["method"] for row in rows)]))
     run = list(dict.fromkeys((row["dataset"], row["task"]) for row in rows))
     compared = list(dict.fromkeys(key[1:3] for key in theirs))
@@ -187,6 +181,17 @@ def markdown(rows: list[Row], reached: Mapping[tuple, int] | None = None) -> str
     if missing:
         parts.append(f"Of the paper's tables {' and '.join(missing)}: {NOT_RUN}.")
     return "\n\n".join(parts)
+
+
+def _begun(rows: list[Row], reached: Mapping[tuple, int] | None) -> dict[Key, Entry | str]:
+    """For each place of a run like the rows', which has not finished, how far it is."""
+    steps, shared = rows[0]["steps"], frozenset(_shared(rows[0]["command"]))
+    return {
+        (column, *names): f"at step {last:,}"
+        for column in TABLES
+        for (*names, total, flags), last in (reached or {}).items()
+        if (total, flags) == (steps, shared)
+    }
 
 
 def _part(column: str, problem: tuple[str, str], methods: list[str], ours: dict, theirs: dict) -> str:
@@ -214,9 +219,9 @@ _CSV_COLUMNS = (
 )
 
 
-def csv_rows(rows: list[Row]) -> list[dict[str, Any]]:
+def csv_rows(rows: list[Row], reached: Mapping[tuple, int] | None = None) -> list[dict[str, Any]]:
     """Both tables of one file as rows: every place of the paper's tables, and what was run besides."""
-    ours, theirs = entries(rows), paper()
+    ours, theirs = {**_begun(rows, reached), **entries(rows)}, paper()
     lines = []
     for key in dict.fromkeys([*theirs, *ours]):
         line: dict[str, Any] = dict(zip(_CSV_COLUMNS, key, strict=False))
@@ -233,6 +238,6 @@ def csv_rows(rows: list[Row]) -> list[dict[str, Any]]:
     return lines
 
 
-def write_csv(path: pathlib.Path, rows: list[Row]) -> None:
+def write_csv(path: pathlib.Path, rows: list[Row], reached: Mapping[tuple, int] | None = None) -> None:
     """Writes `csv_rows`; None and what is missing is an empty cell."""
-    files.write_csv(path, _CSV_COLUMNS, csv_rows(rows))
+    files.write_csv(path, _CSV_COLUMNS, csv_rows(rows, reached))

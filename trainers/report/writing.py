@@ -96,13 +96,15 @@ def _read_table(path: pathlib.Path) -> list[Row]:
 
 
 def _reached(folder: pathlib.Path, errors: Errors) -> dict[tuple, int]:
-    """The last step of runs that have not finished, by (dataset, task, model, method, steps)."""
+    """The last step of runs that have not finished, by (dataset, task, model, method, steps, shared flags)."""
     kept = errors.caught(curves.read, folder / curves.CURVES) or []
-    return {
-        (curve.dataset, curve.task, curve.model, curve.method, curve.steps): int(curve.rows[-1]["step"])
-        for curve in kept
-        if not curve.finished
-    }
+    reached: dict[tuple, int] = {}
+    for curve in kept:
+        if not curve.finished and curve.rows:
+            shared = frozenset(f"--{name}={value}" for name, value in curve.shared)
+            place = (curve.dataset, curve.task, curve.model, curve.method, curve.steps, shared)
+            reached[place] = max(int(curve.rows[-1]["step"]), reached.get(place, 0))
+    return reached
 
 
 def _write_tables(folder: pathlib.Path, read: Tables, reached: dict[tuple, int]) -> dict[str, str]:
@@ -111,7 +113,7 @@ def _write_tables(folder: pathlib.Path, read: Tables, reached: dict[tuple, int])
     for name, text in written.items():
         (folder / _REPORT).mkdir(exist_ok=True)
         (folder / _REPORT / f"{name}.md").write_text(f"{text}\n")
-        tables.write_csv(folder / _REPORT / f"{name}.csv", read[name])
+        tables.write_csv(folder / _REPORT / f"{name}.csv", read[name], reached)
     return written
 
 

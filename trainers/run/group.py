@@ -17,6 +17,10 @@ from trainers.run.memory import GiveBackMemory
 BatchesFrom = Callable[[int], tf.data.Dataset]
 
 
+class AllDiverged(Exception):
+    """No run is left to train."""
+
+
 class EachRun(keras.callbacks.Callback):
     """Calls the callbacks of each run, with that run's model and logs. A run that diverges is left out from then on.
 
@@ -53,30 +57,44 @@ class EachRun(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._call(lambda callback, logs: callback.on_epoch_end(epoch, logs), with_logs=True)
+        if not self._left():
+            raise AllDiverged
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        self._call(lambda callback, logs: callback.on_train_batch_begin(batch))
+        """As each run's, but for the checkpoints: all are saved when one is due, so that all are of one step."""
+        self._call(lambda callback, logs: _unless_checkpoint(callback, lambda: callback.on_train_batch_begin(batch)))
+        if any(self.used[run][-1].is_due() for run in self._left()):
+            self.save()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._call(lambda callback, logs: callback.on_train_batch_end(batch))  # a run's logs take as long as its steps
 
     def save(self) -> None:
         """Saves the checkpoints of all runs."""
-        self._call(lambda callback, logs: callback.save() if isinstance(callback, callbacks.Checkpoint) else None)
+        for run in self._left():
+            self._call_one(lambda callback, logs: callback.save(), self.used[run][-1], run, {})
 
     def _call(self, call: Callable[[Any, dict], None], with_logs: bool = False) -> None:
-        left = {run: model for run, model in enumerate(self.models) if run not in self.diverged}
-        logs = {run: _numbers(model.read_logs()) if with_logs else {} for run, model in left.items()}
+        logs = {run: _numbers(self.models[run].read_logs()) if with_logs else {} for run in self._left()}
         for callbacks_of_runs in zip(*self.used, strict=True):  # of one kind: speeds are measured before all else
-            for run in left:
+            for run in logs:
                 if run not in self.diverged:
                     self._call_one(call, callbacks_of_runs[run], run, logs[run])
+
+    def _left(self) -> list[int]:
+        """The places of the runs that have not diverged."""
+        return [run for run in range(len(self.models)) if run not in self.diverged]
 
     def _call_one(self, call: Callable[[Any, dict], None], callback: Any, run: int, logs: dict) -> None:
         try:
             call(callback, logs)
         except callbacks.Diverged as error:
             self.diverged[run] = error
+
+
+def _unless_checkpoint(callback: Any, call: Callable[[], None]) -> None:
+    if not isinstance(callback, callbacks.Checkpoint):
+        call()
 
 
 def _numbers(logs: dict[str, tf.Tensor]) -> dict[str, float]:
@@ -118,4 +136,6 @@ def train(
         except callbacks.Interrupted:
             each.save()
             raise
+        except AllDiverged:
+            pass
     return each.diverged

@@ -15,11 +15,12 @@
       The same on a cluster whose machines share --workdir (pip install 'rebar_tf[sweep]'). A cell whose worker dies
       goes on from its checkpoint on another.
 
-Each cell is a run of trainers.train in a separate process, on its share of the cores, with a folder of its own below
---workdir, where log.txt has its output. results.csv has a row for each cell that has finished, diverged or failed. The
-same command continues an interrupted sweep: finished cells are skipped, others resume from their checkpoints; diverged
-and failed ones are tried again with --retry. A larger --num_steps continues finished cells as well. Ctrl-C and SIGTERM
-save the checkpoints before the program ends, with status 130 and 143. The last line of the output counts the cells.
+Each cell is a run of trainers.train in a separate process, or with --stacked several are one process and one program,
+on its share of the cores, with a folder of its own below --workdir, where log.txt has its output. results.csv has a row
+for each cell that has finished, diverged or failed. The same command continues an interrupted sweep: finished cells are
+skipped, others resume from their checkpoints; diverged and failed ones are tried again with --retry. A larger
+--num_steps continues finished cells as well. Ctrl-C and SIGTERM save the checkpoints before the program ends, with
+status 130 and 143. The last line of the output counts the cells.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def parse(argv: Sequence[str]) -> Settings:
     text = "File of the table. Expected: a path that ends in .csv. Unset: results.csv in --workdir."
     flags.define_string(values, "results", None, text)
     flags.define_boolean(values, "retry", False, "Whether cells that failed or diverged are tried again.")
-    flags.define_integer(values, "jobs", None, "Cells trained at a time. Unset: one a core.", low=1)
+    flags.define_integer(
+        values, "jobs", None, "Processes at a time, each with a cell or with --stacked. Unset: one a core.", low=1
+    )
     text = "Cells that one program trains, of those that differ in learning rate and seed alone; for an accelerator."
     flags.define_integer(values, "stacked", 1, text, low=1)
     flags.define_enum(values, "backend", "local", BACKENDS, "Where the cells are trained.")

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Sequence
 
 from trainers.common import flags
-from trainers.common.errors import reports_bad_input
+from trainers.common.errors import BadInput, reports_bad_input
 from trainers.common.experiment import FLAGS, Experiment
 from trainers.common.signals import exits_on_signals
 from trainers.common.tensorflow_import import import_tensorflow
 from trainers.sweep.cell import stop_at_end_of_input
+
+_OWN = ("seed", "learning_rate", "workdir")  # flags in which cells differ
 
 
 def parse(text: str) -> Experiment:
@@ -26,11 +28,24 @@ def parse(text: str) -> Experiment:
     return Experiment.from_flags(flags.parse(values, ["cell", *shlex.split(text)], __doc__, options_without=()))
 
 
+def check(experiments: Sequence[Experiment]) -> None:
+    """Raises `BadInput` unless the cells differ in seed, learning rate and folder alone, and each has a folder."""
+    folders = [experiment.workdir for experiment in experiments]
+    if not folders or None in folders or len({*folders}) < len(folders):
+        raise BadInput(f"the cells of a group: expected a --workdir of its own for each; came {folders}")
+    first, *rest = [{**experiment.flags(), **dict.fromkeys(_OWN)} for experiment in experiments]
+    for flags_of_cell in rest:
+        for name, value in first.items():
+            if flags_of_cell[name] != value:
+                raise BadInput(f"flag --{name}={flags_of_cell[name]}: expected {value} for all cells of a group")
+
+
 @reports_bad_input("sweep")
 def main(argv: Sequence[str]) -> int:
     """Trains, or continues to train, the cells."""
     with exits_on_signals():
         experiments = [parse(text) for text in argv[1:]]
+        check(experiments)
         import_tensorflow()
         from trainers.sweep import group_training
 

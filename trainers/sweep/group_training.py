@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import rebar_tf as rt
 from rebar_tf import callbacks
+from rebar_tf.training.run_group import NotOneGroupError
 from trainers.common import build
 from trainers.common.errors import BadInput, one_line
 from trainers.common.experiment import Experiment
@@ -46,7 +46,9 @@ class Run:
 
 
 def train(experiments: Sequence[Experiment]) -> None:
-    """Trains the cells, those together that have reached the same step.
+    """Trains the cells, those together that have reached the same step, and those that have reached the most first.
+
+    A cell that diverged before is at the step of its last good checkpoint: it keeps no other waiting.
 
     Args:
         experiments: with folders; they differ in seed and learning rate alone.
@@ -58,8 +60,9 @@ def train(experiments: Sequence[Experiment]) -> None:
     held_out = build.held_out(experiments[0], dataset)
     with contextlib.ExitStack() as stack:
         runs = [stack.enter_context(_claimed(experiment, dataset)) for experiment in experiments]
-        for _, together in itertools.groupby(sorted(runs, key=lambda run: run.step), key=lambda run: run.step):
-            _train_together(list(together), dataset, held_out)
+        steps = sorted({run.step for run in runs}, reverse=True)
+        for together in [[run for run in runs if run.step == step] for step in steps]:
+            _train_together(together, dataset, held_out)
 
 
 @contextlib.contextmanager
@@ -79,10 +82,10 @@ def _train_together(runs: list[Run], dataset: rt.datasets.Dataset, held_out: tup
     batches_from = [functools.partial(build.training_batches, run.experiment, dataset) for run in runs]
     try:
         diverged = group.train([run.experiment for run in runs], [run.model for run in runs], batches_from, used)
-    except ValueError as error:
+    except NotOneGroupError as error:
         raise BadInput(f"flag --stacked: {one_line(error)}") from error
     for place, run in enumerate(runs):
-        if place in diverged:
-            run.say(one_line(diverged[place]))
-        else:
+        if place not in diverged:
             finish(run.experiment, run.workdir, run.model, dataset, held_out)
+    for place, reason in diverged.items():  # last, as the first cell's log has what this process prints
+        runs[place].say(one_line(reason))

@@ -76,13 +76,15 @@ def run(jobs: Jobs, threads: int = 1, watch: Watch = contextlib.nullcontext, in_
     """
     for job in jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
+    begin, code = time.monotonic(), commit()
     while True:
         with open(jobs[0].folder / LOG, "a") as log, _start(jobs, threads, log) as process, watch(process):
             status = process.wait()
         if status != IN_USE_STATUS or time.monotonic() - begin > in_use_s:
             ends_well = len(jobs) > 1 and status == 0
-            return [_outcome(job, status, (job if ends_well else jobs[0]).folder / LOG, ends_well) for job in jobs]
+            return [
+                _outcome(job, status, (job if ends_well else jobs[0]).folder / LOG, len(jobs) > 1, code) for job in jobs
+            ]
         time.sleep(1.0)
 
 
@@ -107,10 +109,11 @@ def _start(jobs: Jobs, threads: int, log: IO[str]) -> subprocess.Popen:
     )
 
 
-def _outcome(job: Job, status: int, log: pathlib.Path, of_group: bool) -> Outcome:
-    summary = Workdir(job.folder).finished(job.cell.num_steps) if status == 0 else None
+def _outcome(job: Job, status: int, log: pathlib.Path, of_group: bool, code: str) -> Outcome:
+    # Of a group that fails some cells may have ended before.
+    summary = Workdir(job.folder).finished(job.cell.num_steps) if status == 0 or of_group else None
     # A group that ends well has no summary of a cell that diverged, which says so in its own log.
-    diverged = status == DIVERGED_STATUS or (of_group and summary is None)
+    diverged = status == DIVERGED_STATUS or (of_group and status == 0 and summary is None)
     reason = "" if summary is not None else _reason(log, status)
     if status == IN_USE_STATUS:
         return Outcome(job.cell, None, reason)
@@ -118,13 +121,15 @@ def _outcome(job: Job, status: int, log: pathlib.Path, of_group: bool) -> Outcom
         measured = results.measured(summary)
     else:
         measured = {**dict.fromkeys(results.MEASURED), "status": DIVERGED if diverged else FAILED}
-    row = {**job.cell.columns, **measured, "date": datetime.date.today().isoformat(), "commit": commit()}
+    row = {**job.cell.columns, **measured, "date": datetime.date.today().isoformat(), "commit": code}
     return Outcome(job.cell, row, reason)
 
 
 def _reason(log: pathlib.Path, status: int) -> str:
     lines = log.read_bytes()[-_LOG_END:].decode(errors="replace").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    if status == 0:  # of a cell of a group
+        return last
     how = f"signal {-status}" if status < 0 else f"exit status {status}"
     return f"{how}: {last}"
 

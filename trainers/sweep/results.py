@@ -19,6 +19,8 @@ BOUNDS = ("train_bound", "valid_bound_100", "test_bound_100")
 MEASURED = (*BOUNDS, "test_bound_100_standard_error", "log_grad_variance", "temperature", "steps_per_second")
 _NAMES = ("dataset", "task", "model", "method")
 COLUMNS = (*_NAMES, "learning_rate", "seed", "steps", *MEASURED, "status", "date", "commit", "command")
+_NEW = ("test_bound_100_standard_error", "commit")  # which tables from before do not have
+_BEFORE = tuple(column for column in COLUMNS if column not in _NEW)
 _ORDER = (*_NAMES, "learning_rate", "seed", "command")
 _CONVERT = {"learning_rate": float, "seed": int, "steps": int}
 
@@ -43,9 +45,9 @@ def read(path: str | os.PathLike) -> list[Row]:
     try:
         with open(path, newline="") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
+            if tuple(reader.fieldnames or ()) not in (COLUMNS, _BEFORE):
                 raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-            return [_converted(row) for row in reader]
+            return [_converted({**dict.fromkeys(COLUMNS, ""), **row}) for row in reader]
     except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"{path}: no results of trainers.sweep: {one_line(error)}") from error
 

@@ -1,4 +1,4 @@
-"""Trains the cells of a sweep, one process each, and prints how they end."""
+"""Trains the cells of a sweep, one or several in a process, and prints how they end."""
 
 from __future__ import annotations
 
