@@ -13,6 +13,8 @@ from helpers.training import TINY
 from helpers.training import command as train
 
 from rebar_tf import callbacks
+from rebar_tf.training import RunGroup
+from trainers.run import group as run_group
 from trainers.run.workdir import load_model
 from trainers.sweep import __main__ as sweep
 from trainers.sweep import group, process, results
@@ -95,9 +97,12 @@ def test_a_cell_that_diverges_says_so_and_the_others_go_on(alone, tmp_path):
     assert not (tmp_path / "wild" / "checkpoint.keras").exists()
 
 
-def test_a_program_ends_when_all_its_cells_have_diverged(tmp_path):
+def test_a_program_ends_when_all_its_cells_have_diverged(tmp_path, monkeypatch):
+    groups = []
+    monkeypatch.setattr(run_group, "RunGroup", lambda models: groups.append(RunGroup(models)) or groups[0])
     given = [cell(tmp_path / name, seed, rate=1e30, steps=600) for seed, name in enumerate("ab")]
     assert together(*given) == 0
+    assert int(groups[0].optimizer.iterations.numpy()) == 6
     for name in "ab":
         lines = (tmp_path / name / "log.txt").read_text().splitlines()
         assert len(lines) == 3  # the first bound, that of the first report, and the reason
