@@ -1340,8 +1340,8 @@ MUTATIONS = (
     Mutation(
         "a run that diverged goes on to report",
         "trainers/run/group.py",
-        "if run not in self.diverged:",
-        "if True:",
+        "if run not in self.diverged]",
+        "]",
         STACKED,
     ),
     Mutation(
@@ -1368,8 +1368,8 @@ MUTATIONS = (
     Mutation(
         "a cell that diverged in a program has failed",
         "trainers/sweep/process.py",
-        "ends_well = len(jobs) > 1 and status == 0",
-        "ends_well = False",
+        "left_out = of_group and status == 0 and summary is None",
+        "left_out = False",
         STACKED,
     ),
     Mutation(

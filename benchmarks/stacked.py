@@ -12,10 +12,9 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 
-from benchmarks import random_network
+from benchmarks import random_network, step_profile
 from trainers.common import markdown
 from trainers.common.errors import reports_bad_input
 from trainers.common.experiment import Experiment
@@ -58,12 +57,12 @@ def microseconds(experiment: Experiment, runs: int | None) -> float:
     model.make_train_function()
     stacked = next(iter(data.batch(_STEPS)))
     program = model.train_function.program
-    times = []
-    for _ in range(_PROGRAMS + 1):  # the first one is compiled
-        begin = time.perf_counter()
+
+    def run() -> None:
         tf.nest.map_structure(lambda tensor: tensor.numpy(), program(stacked, tf.constant(_STEPS)))
-        times.append(time.perf_counter() - begin)
-    return 1e6 * statistics.median(times[1:]) / _STEPS
+
+    run()  # compiles
+    return 1e6 * statistics.median(step_profile.seconds(run) for _ in range(_PROGRAMS)) / _STEPS
 
 
 if __name__ == "__main__":

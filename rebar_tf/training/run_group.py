@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from rebar_tf.optimizers import Adam
 from rebar_tf.sampling import SeedOfRun
+from rebar_tf.training.functional import StochasticModel
 from rebar_tf.training.gradients import MaybeTensor
 from rebar_tf.training.metrics import moved
 from rebar_tf.training.model import StochasticTraining
@@ -327,7 +328,7 @@ def _check_can_be_a_run(model: StochasticTraining) -> None:
         raise NotOneGroupError("`models` must have numbers for learning rates. Received: a schedule")
     if list(map(id, optimizer._trainable_variables)) != list(map(id, model.trainable_variables)):
         raise NotOneGroupError("`models` must be compiled after their layers were frozen or thawed. Received: others")
-    changed = [name for name in _OWN_STEPS if getattr(type(model), name) is not getattr(_Plain, name)]
+    changed = [name for name in _OWN_STEPS if getattr(type(model), name) is not getattr(StochasticModel, name)]
     if changed:
         raise NotOneGroupError(f"`models` must take the steps of StochasticModel. Received: {changed} of their own")
     if len(model.metrics) != 2 or len(keras.tree.flatten(getattr(model, "outputs", None))) > 1:
@@ -339,10 +340,6 @@ def _check_can_be_a_run(model: StochasticTraining) -> None:
                 f"`models` must have float32 variables without constraints. Received: {variable.path}, "
                 f"{variable.dtype}, constraint={variable.constraint}"
             )
-
-
-class _Plain(StochasticTraining, keras.Model):
-    """Whose steps those of a run must be."""
 
 
 def _described(model: StochasticTraining) -> dict[str, Any]:

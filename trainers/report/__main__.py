@@ -14,9 +14,8 @@ report/NAME.md and report/NAME.csv, the mean and its standard error over the see
 on the validation images. --runs are folders of runs of trainers.sweep, train, variance and evaluate, searched with all
 that is below them: their curves are kept, 100 points each, in the folders curves, variance and inference, from which
 the figures are drawn: a thin line for each trial, a bold one for the median, a dashed one for a run that has not
-finished. --workdir stands for both, where a sweep
-kept its table in its own folder. What was not run is marked as such. Files that cannot be used are named, one line
-each, and end the program with status 2; the rest is written.
+finished. --workdir stands for both, where a sweep kept its table in its own folder. What was not run is marked as such.
+Files that cannot be used are named, one line each, and end the program with status 2; the rest is written.
 """
 
 from __future__ import annotations

@@ -115,16 +115,18 @@ def _shared(command: str) -> tuple[str, ...]:
     return tuple(part for part in shlex.split(command) if part.lstrip("-").partition("=")[0] in SHARED_FLAGS)
 
 
-def entries(rows: list[Row]) -> dict[Key, Entry | str]:
+def entries(rows: list[Row], reached: Mapping[tuple, int] | None = None) -> dict[Key, Entry | str]:
     """The numbers of the tables by place, each at the learning rate that is best on the validation images.
 
     Args:
         rows: of one file, comparable.
+        reached: of runs that have not finished the last step so far, by dataset, task, model, method, steps in all and
+            shared flags.
 
     Returns:
-        For each place that was run an `Entry`, or a word for how its runs ended where none finished.
+        For each place that was run an `Entry`, or where none finished words for how its runs ended or how far they are.
     """
-    found: dict[Key, Entry | str] = {}
+    found = _begun(rows, reached)
     for column in TABLES:
         for row in rows:
             if row["status"] != FINISHED:
@@ -164,10 +166,9 @@ def markdown(rows: list[Row], reached: Mapping[tuple, int] | None = None) -> str
 
     Args:
         rows: of one file, comparable.
-        reached: of runs that have not finished the last step so far, by dataset, task, model, method, steps in all and
-            shared flags.
+        reached: as of `entries`.
     """
-    theirs, ours = paper(), {**_begun(rows, reached), **entries(rows)}
+    ours, theirs = entries(rows, reached), paper()
     methods = list(dict.fromkeys([*METHODS, *(row["method"] for row in rows)]))
     run = list(dict.fromkeys((row["dataset"], row["task"]) for row in rows))
     compared = list(dict.fromkeys(key[1:3] for key in theirs))
@@ -221,7 +222,7 @@ _CSV_COLUMNS = (
 
 def csv_rows(rows: list[Row], reached: Mapping[tuple, int] | None = None) -> list[dict[str, Any]]:
     """Both tables of one file as rows: every place of the paper's tables, and what was run besides."""
-    ours, theirs = {**_begun(rows, reached), **entries(rows)}, paper()
+    ours, theirs = entries(rows, reached), paper()
     lines = []
     for key in dict.fromkeys([*theirs, *ours]):
         line: dict[str, Any] = dict(zip(_CSV_COLUMNS, key, strict=False))

@@ -37,13 +37,14 @@ def run(folder: pathlib.Path, runs: list[pathlib.Path], page_path: pathlib.Path 
     errors = Errors()
     _gather(runs, folder, errors)
     read = _read_tables(folder, errors)
-    drawn = _draw(folder, read, errors)
+    bounds = errors.caught(curves.read, folder / curves.CURVES) or []
+    drawn = _draw(folder, read, bounds, errors)
     if not read and not drawn and not errors.count:
         raise BadInput(
             f"flag --results_dir={folder}: no finished run there; expected a folder with a table of trainers.sweep, "
             "or with --runs"
         )
-    written = _write_tables(folder, read, _reached(folder, errors))
+    written = _write_tables(folder, read, _reached(bounds))
     if page:
         page.write(written, drawn, _missing(drawn))
     for path in [*(folder / _REPORT / f"{name}.md" for name in written), *drawn.values()]:
@@ -95,9 +96,8 @@ def _read_table(path: pathlib.Path) -> list[Row]:
     return rows
 
 
-def _reached(folder: pathlib.Path, errors: Errors) -> dict[tuple, int]:
+def _reached(kept: list[Curve]) -> dict[tuple, int]:
     """The last step of runs that have not finished, by (dataset, task, model, method, steps, shared flags)."""
-    kept = errors.caught(curves.read, folder / curves.CURVES) or []
     reached: dict[tuple, int] = {}
     for curve in kept:
         if not curve.finished and curve.rows:
@@ -117,10 +117,10 @@ def _write_tables(folder: pathlib.Path, read: Tables, reached: dict[tuple, int])
     return written
 
 
-def _draw(folder: pathlib.Path, read: Tables, errors: Errors) -> dict[str, pathlib.Path]:
+def _draw(folder: pathlib.Path, read: Tables, bounds: list[Curve], errors: Errors) -> dict[str, pathlib.Path]:
     """Draws the figures; the file of each by its caption."""
-    names = (curves.CURVES, curves.VARIANCE, curves.INFERENCE)
-    bounds, variances, inference = (errors.caught(curves.read, folder / name) or [] for name in names)
+    names = (curves.VARIANCE, curves.INFERENCE)
+    variances, inference = (errors.caught(curves.read, folder / name) or [] for name in names)
     best = _best_rates(read)
     drawn = {}
     for plot in [*figures.PAPER, *figures.others(bounds, variances)]:

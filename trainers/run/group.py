@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -47,54 +48,55 @@ class EachRun(keras.callbacks.Callback):
                 callback.set_params(params)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._call(lambda callback, logs: callback.on_train_begin())
+        self._call("on_train_begin")
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        self._call(lambda callback, logs: callback.on_train_end())
+        self._call("on_train_end")
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._call(lambda callback, logs: callback.on_epoch_begin(epoch))
+        self._call("on_epoch_begin", epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self._call(lambda callback, logs: callback.on_epoch_end(epoch, logs), with_logs=True)
+        logs_of_runs = {run: _numbers(self.models[run].read_logs()) for run in self._left()}
+        self._call("on_epoch_end", epoch, logs_of_runs=logs_of_runs)
         if not self._left():
             raise AllDiverged
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """As each run's, but for the checkpoints: all are saved when one is due, so that all are of one step."""
-        self._call(lambda callback, logs: _unless_checkpoint(callback, lambda: callback.on_train_batch_begin(batch)))
+        self._call("on_train_batch_begin", batch, but=callbacks.Checkpoint)
         if any(self.used[run][-1].is_due() for run in self._left()):
             self.save()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._call(lambda callback, logs: callback.on_train_batch_end(batch))  # a run's logs take as long as its steps
+        self._call("on_train_batch_end", batch)  # without logs, which take as long as the steps
 
     def save(self) -> None:
         """Saves the checkpoints of all runs."""
         for run in self._left():
-            self._call_one(lambda callback, logs: callback.save(), self.used[run][-1], run, {})
+            with self._noting_divergence(run):
+                self.used[run][-1].save()
 
-    def _call(self, call: Callable[[Any, dict], None], with_logs: bool = False) -> None:
-        logs = {run: _numbers(self.models[run].read_logs()) if with_logs else {} for run in self._left()}
-        for callbacks_of_runs in zip(*self.used, strict=True):  # of one kind: speeds are measured before all else
-            for run in logs:
-                if run not in self.diverged:
-                    self._call_one(call, callbacks_of_runs[run], run, logs[run])
+    def _call(
+        self, hook: str, *arguments: Any, logs_of_runs: Mapping[int, dict] | None = None, but: type | tuple = ()
+    ) -> None:
+        """Calls a method of all callbacks, but for those of some class, of the runs that are left."""
+        for of_one_kind in zip(*self.used, strict=True):  # speeds are measured before all else
+            for run in self._left():
+                if not isinstance(of_one_kind[run], but):
+                    with self._noting_divergence(run):
+                        getattr(of_one_kind[run], hook)(*arguments, (logs_of_runs or {}).get(run))
 
     def _left(self) -> list[int]:
         """The places of the runs that have not diverged."""
         return [run for run in range(len(self.models)) if run not in self.diverged]
 
-    def _call_one(self, call: Callable[[Any, dict], None], callback: Any, run: int, logs: dict) -> None:
+    @contextlib.contextmanager
+    def _noting_divergence(self, run: int) -> Iterator[None]:
         try:
-            call(callback, logs)
+            yield
         except callbacks.Diverged as error:
             self.diverged[run] = error
-
-
-def _unless_checkpoint(callback: Any, call: Callable[[], None]) -> None:
-    if not isinstance(callback, callbacks.Checkpoint):
-        call()
 
 
 def _numbers(logs: dict[str, tf.Tensor]) -> dict[str, float]:

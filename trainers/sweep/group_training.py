@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Iterator, Sequence
 
 import rebar_tf as rt
@@ -67,7 +66,7 @@ def train(experiments: Sequence[Experiment]) -> None:
 
 @contextlib.contextmanager
 def _claimed(experiment: Experiment, dataset: rt.datasets.Dataset) -> Iterator[Run]:
-    workdir = Workdir(pathlib.Path(str(experiment.workdir)))
+    workdir = Workdir.of(experiment.flags(), experiment.estimator)
     workdir.check(experiment.flags())
     new_model = functools.partial(build.build_model, experiment, dataset)
     with resume.training(workdir, experiment.flags(), new_model) as model:

@@ -81,10 +81,7 @@ def run(jobs: Jobs, threads: int = 1, watch: Watch = contextlib.nullcontext, in_
         with open(jobs[0].folder / LOG, "a") as log, _start(jobs, threads, log) as process, watch(process):
             status = process.wait()
         if status != IN_USE_STATUS or time.monotonic() - begin > in_use_s:
-            ends_well = len(jobs) > 1 and status == 0
-            return [
-                _outcome(job, status, (job if ends_well else jobs[0]).folder / LOG, len(jobs) > 1, code) for job in jobs
-            ]
+            return [_outcome(job, jobs, status, code) for job in jobs]
         time.sleep(1.0)
 
 
@@ -109,12 +106,14 @@ def _start(jobs: Jobs, threads: int, log: IO[str]) -> subprocess.Popen:
     )
 
 
-def _outcome(job: Job, status: int, log: pathlib.Path, of_group: bool, code: str) -> Outcome:
+def _outcome(job: Job, jobs: Jobs, status: int, code: str) -> Outcome:
+    of_group = len(jobs) > 1
     # Of a group that fails some cells may have ended before.
     summary = Workdir(job.folder).finished(job.cell.num_steps) if status == 0 or of_group else None
     # A group that ends well has no summary of a cell that diverged, which says so in its own log.
-    diverged = status == DIVERGED_STATUS or (of_group and status == 0 and summary is None)
-    reason = "" if summary is not None else _reason(log, status)
+    left_out = of_group and status == 0 and summary is None
+    diverged = left_out or status == DIVERGED_STATUS
+    reason = "" if summary is not None else _reason((job if left_out else jobs[0]).folder / LOG, status)
     if status == IN_USE_STATUS:
         return Outcome(job.cell, None, reason)
     if summary is not None:
