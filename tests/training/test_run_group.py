@@ -11,6 +11,9 @@ from rebar_tf.training.run_group import RunGroup, state_of
 
 STEPS, PROGRAM, BATCH, PIXELS = 25, 5, 5, 6  # a step in which the moments take a gradient in, and ones in which not
 RUNS = ((0, 3e-4), (1, 3e-4), (1, 1e-2))  # seeds and learning rates
+# RODEO's networks have gradients near 0, whose rounding Adam makes steps of the size of the rate: at 1e-2 one model
+# differs by 1e-4 from itself where it is not compiled.
+RUNS_OF = {"rodeo": ((0, 3e-4), (1, 3e-4), (1, 1e-3))}
 NOT_VECTORIZED = ("exact", "lax", "local_expectation", "q_function", "relax")
 VECTORIZED = [name for name in rt.estimators.names("bernoulli") if name not in NOT_VECTORIZED]
 
@@ -45,8 +48,9 @@ def assert_same(model, other, **tolerance):
 
 @pytest.mark.parametrize("estimator", slow_but(["rebar", "vimco"], VECTORIZED))
 def test_each_run_comes_to_what_it_comes_to_alone(estimator):
-    batches = images(len(RUNS))
-    alone, together = ([network(*run, estimator=estimator) for run in RUNS] for _ in range(2))
+    runs = RUNS_OF.get(estimator, RUNS)
+    batches = images(len(runs))
+    alone, together = ([network(*run, estimator=estimator) for run in runs] for _ in range(2))
     histories = [fit(model, batches[:, run]).history for run, model in enumerate(alone)]
     history = fit(RunGroup(together), batches).history
     for ours, theirs in zip(together, alone, strict=True):
@@ -54,7 +58,7 @@ def test_each_run_comes_to_what_it_comes_to_alone(estimator):
         reports = [{name: float(value) for name, value in model.read_logs().items()} for model in (ours, theirs)]
         assert reports[0] == pytest.approx(reports[1], rel=1e-4)
     assert history["loss"][0] == pytest.approx(np.mean([h["loss"][0] for h in histories]), rel=1e-5)
-    assert len({model.model_variables[1].numpy().tobytes() for model in together}) == len(RUNS)
+    assert len({model.model_variables[1].numpy().tobytes() for model in together}) == len(runs)
 
 
 def test_a_run_goes_on_alone_as_it_would_have_before():
