@@ -994,6 +994,20 @@ MUTATIONS = (
         ADVISER,
     ),
     Mutation(
+        "working memory with what is outside of a program",
+        "rebar_tf/diagnostics/memory.py",
+        "return not (outside or buffer.is_constant or buffer.is_thread_local)",
+        "return not (buffer.is_constant or buffer.is_thread_local)",
+        ADVISER,
+    ),
+    Mutation(
+        "the memory of nothing",
+        "rebar_tf/diagnostics/adviser.py",
+        "megabytes=working_megabytes(estimate)",
+        "megabytes=working_megabytes(lambda: None)",
+        ADVISER,
+    ),
+    Mutation(
         "what was measured is measured again",
         "trainers/compare/measuring.py",
         "missing = [name for name, found in findings.items() if found is None]",

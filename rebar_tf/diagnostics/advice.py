@@ -12,7 +12,17 @@ from rebar_tf.tables import data_frame, html_table
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = ("estimator", "unbiased", "variance", "microseconds", "cost", "cost_error", "bias", "bias_error")
+_COLUMNS = (
+    "estimator",
+    "unbiased",
+    "variance",
+    "microseconds",
+    "megabytes",
+    "cost",
+    "cost_error",
+    "bias",
+    "bias_error",
+)
 _NO_NOISE = 1e-6  # of the next one's cost: that of an estimator without noise is rounding
 _ALIKE = 2.0  # standard errors within which two costs are not told apart
 
@@ -29,6 +39,7 @@ class Measured:
         variance_error: its standard error.
         microseconds: of a step without the optimizer of the weights.
         microseconds_error: its standard error.
+        megabytes: of memory that an estimate works in, beside the weights, the data and the gradient.
         parts: variance by weight.
         bias: distance of its mean from that of the unbiased ones, in parts of the latter's length; 0 where the noise is
             larger.
@@ -42,6 +53,7 @@ class Measured:
     variance_error: float = math.nan
     microseconds: float = math.nan
     microseconds_error: float = math.nan
+    megabytes: float = math.nan
     parts: dict[str, float] = dataclasses.field(default_factory=dict)
     bias: float = math.nan
     bias_error: float = math.nan
@@ -150,13 +162,13 @@ class Advice:
         figure.savefig(path)
 
     def __str__(self) -> str:
-        lines = [f"{'estimator':<24}{'variance':>11}{'us a step':>11}{'variance x s':>22}{'bias':>18}"]
+        lines = [f"{'estimator':<24}{'variance':>11}{'us a step':>11}{'MB':>9}{'variance x s':>22}{'bias':>18}"]
         for row in self.rows:
             cost, bias = (
                 f"{row['cost']:.3g} +- {row['cost_error']:.1g}",
                 f"{row['bias']:.3f} +- {row['bias_error']:.3f}",
             )
-            numbers = f"{row['variance']:>11.3g}{row['microseconds']:>11.0f}{cost:>22}"
+            numbers = f"{row['variance']:>11.3g}{row['microseconds']:>11.0f}{row['megabytes']:>9.3g}{cost:>22}"
             lines.append(f"{row['estimator']:<24}{numbers}{'' if row['unbiased'] else bias:>18}")
         lines += [f"{name:<24}left out: {reason}" for name, reason in self.left_out.items()]
         return "\n".join([*lines, self.sentence])

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from rebar_tf import estimators
 from rebar_tf.diagnostics.advice import Advice, Measured
+from rebar_tf.diagnostics.memory import working_megabytes
 from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.diagnostics.twin import trained, with_estimator
 from rebar_tf.optimizers import Adam
@@ -42,11 +43,11 @@ def compare(
 ) -> Advice:
     """Measures estimators on a model, and says which one to take.
 
-    Of each the variance of the gradient, the time of an estimate under XLA, and their product: at equal time, the noise
-    that is left in a mean of estimates. With a `batch_size` the noise is that of training, of the samples and of the
-    choice of examples: what an estimator saves of the former counts as far as the latter leaves it to be seen.
-    Temperature, scales and baseline are adapted first, at frozen weights. Other random layers, such as dropout, draw
-    the same throughout. The model itself is left as it is.
+    Of each the variance of the gradient, the time and the memory of an estimate under XLA, and variance times time: at
+    equal time, the noise that is left in a mean of estimates. With a `batch_size` the noise is that of training, of the
+    samples and of the choice of examples: what an estimator saves of the former counts as far as the latter leaves it
+    to be seen. Temperature, scales and baseline are adapted first, at frozen weights. Other random layers, such as
+    dropout, draw the same throughout. The model itself is left as it is.
 
     It holds for the weights that are measured: initial ones say little of the rest of a training, `steps` goes on from
     them. docs/estimators.md has how far the advice holds on four models.
@@ -145,8 +146,10 @@ class Adviser:
         try:
             twin = with_estimator(self._model, name)
             twin.estimator.step.assign(_APART * estimators.names().index(name))
-            run = estimates(twin, self._data, self._batch_size)
+            estimate = estimate_of(twin, self._data, self._batch_size)
+            run = repeated(estimate, twin)
             run(1, 0.0)  # compiles
+            nothing = dataclasses.replace(nothing, megabytes=working_megabytes(estimate))
         except (ValueError, NotImplementedError, tf.errors.OpError) as error:  # the last from XLA
             return _left_out(nothing, " ".join(str(error).split()))
         each = _seconds(lambda: run(_TRIAL, _RATE))[0] / _TRIAL
@@ -193,7 +196,17 @@ def drawn(data: list[Any], batch_size: int | None, step: tf.Tensor) -> list[Any]
     return [map_parts(lambda part: tf.gather(part, places), each) for each in data]
 
 
-def estimates(twin: StochasticTraining, data: list[Any], batch_size: int | None) -> Callable[[int, float], Sums]:
+def estimate_of(twin: StochasticTraining, data: list[Any], batch_size: int | None) -> Callable[[], list[Any]]:
+    """What computes the gradients of one estimate."""
+
+    def estimate() -> list[Any]:
+        with pass_scope(twin):
+            return twin.estimate_gradients(*drawn(data, batch_size, twin.estimator.step.value))[1]
+
+    return estimate
+
+
+def repeated(estimate: Callable[[], list[Any]], twin: StochasticTraining) -> Callable[[int, float], Sums]:
     """What runs so many estimates at frozen weights, and moves the control variables by Adam at a rate.
 
     It returns the sums of the gradients of each weight, and of their squares, flat.
@@ -203,8 +216,7 @@ def estimates(twin: StochasticTraining, data: list[Any], batch_size: int | None)
     optimizer.build(control)
 
     def one(i: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        with pass_scope(twin):
-            _, gradients = twin.estimate_gradients(*drawn(data, batch_size, twin.estimator.step.value))
+        gradients = estimate()
         present = [g for g in gradients[len(variables) :] if g is not None]
         if present:
             optimizer.apply_gradients(zip(gradients[len(variables) :], control, strict=True))

@@ -1,5 +1,7 @@
 """The adviser: what it measures, against enumeration and against the other diagnostics, and what it concludes."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import tensorflow as tf
 import rebar_tf as rt
 from rebar_tf.diagnostics import Advice, Measured
 from rebar_tf.diagnostics.adviser import drawn
+from rebar_tf.diagnostics.memory import working_megabytes
 from rebar_tf.diagnostics.twin import trained, with_estimator
 
 RNG = np.random.default_rng(0)
@@ -26,6 +29,25 @@ def network(estimator="rebar", family="bernoulli"):
     model = rt.StochasticModel(x, keras.layers.Dense(2)(h))
     model.compile(rt.optimizers.Adam(1e-3), loss="mse")
     return model
+
+
+def matrix(rows, columns):
+    return tf.Variable(tf.ones([rows, columns]))
+
+
+def test_working_memory_is_that_of_the_values_within():
+    a, b, c = matrix(1000, 500), matrix(500, 1000), matrix(1000, 100)
+    for function, megabytes in (
+        (lambda: a @ b, 0.0),  # its result
+        (lambda: (a @ b) @ c, 4.0),  # a million floats
+        (lambda: tf.sin(a) @ b, 2.0),
+    ):
+        assert working_megabytes(function) == pytest.approx(megabytes, abs=0.1)
+
+
+def test_working_memory_is_not_known_without_the_description_of_programs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow.compiler.xla.service.hlo_pb2", None)
+    assert np.isnan(working_megabytes(lambda: tf.ones([])))
 
 
 def measured(name, variance, error=0.0, microseconds=100.0, unbiased=True, **kwargs):
@@ -56,7 +78,7 @@ def test_the_least_variance_times_time_is_taken():
     advice = Advice(
         [
             measured("slow", 1.0, 0.01, microseconds=300.0),
-            measured("good", 2.0, 0.02),
+            measured("good", 2.0, 0.02, megabytes=3.25),
             measured("noisy", 9.0, 0.1),
             measured("wrong", 0.1, 0.001, unbiased=False, bias=0.4, bias_error=0.01),
             Measured("unable", True, reason="serves other units only"),
@@ -68,7 +90,7 @@ def test_the_least_variance_times_time_is_taken():
         advice.sentence == "Take good: variance times seconds is 0.0002 +- 2e-06, 1.5 times that with slow, the next."
     )
     assert advice.left_out == {"unable": "serves other units only"}
-    for part in ("0.400 +- 0.010", "left out: serves other units only", advice.sentence):
+    for part in ("   3.25 ", "0.400 +- 0.010", "left out: serves other units only", advice.sentence):
         assert part in str(advice)
     assert advice.sentence in advice._repr_html_()
     assert advice.to_pandas().loc["wrong", "bias"] == 0.4
@@ -102,6 +124,19 @@ def test_estimators_are_measured_and_the_unable_named():
     assert [row["estimator"] for row in advice.rows] == ["reinforce", "straight_through"]
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_memory_grows_with_the_batch():
+    x = keras.Input((3,))
+    b = rt.layers.StochasticBinary("rloo", seed=1)(keras.layers.Dense(4)(x))
+    model = rt.StochasticModel(x, keras.layers.Dense(200)(b))
+    model.compile(rt.optimizers.Adam(1e-3), loss="mse")
+    few, many = (
+        rt.diagnostics.compare(model, X, np.ones([4, 200], np.float32), ["rloo"], seconds=0.1, batch_size=size)
+        for size in (100, 1000)
+    )
+    assert many.rows[0]["megabytes"] == pytest.approx(10 * few.rows[0]["megabytes"], rel=0.1)
+    assert many.rows[0]["megabytes"] > 2 * 1000 * 200 * 4 / 1e6  # the outputs of both samples
 
 
 def test_batches_are_drawn_from_all_examples():

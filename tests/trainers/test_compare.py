@@ -1,5 +1,6 @@
 """The command that says which estimator to take."""
 
+import csv
 import functools
 import json
 
@@ -25,7 +26,10 @@ def test_table_picture_and_advice(tmp_path, capsys):
     assert lines[-2].startswith("Take ")
     assert json.loads(lines[-1])["table"] == str(tmp_path / "compare.csv")
     assert (tmp_path / "compare.csv").read_text().splitlines()[0].startswith("estimator,unbiased,variance,")
-    assert len((tmp_path / "compare.csv").read_text().splitlines()) == 3
+    with open(tmp_path / "compare.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["estimator"] for row in rows} == {"reinforce", "nvil"}
+    assert all(float(row["megabytes"]) > 0.0 for row in rows)
     assert (tmp_path / "compare.png").stat().st_size > 5000
     assert {folder.name for folder in (tmp_path / "tensorboard").iterdir()} == {"reinforce", "nvil"}
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from helpers.training import command as train
 
 from rebar_tf import callbacks
 from rebar_tf.training import RunGroup
+from trainers.common.methods import Method
 from trainers.run import group as run_group
 from trainers.run.workdir import load_model
 from trainers.sweep import __main__ as sweep
-from trainers.sweep import group, process, results
+from trainers.sweep import grid, group, process, results, training
 
 FLAGS = (*TINY, "--estimator=nvil")
 
@@ -192,3 +194,15 @@ def test_of_a_program_that_fails_cells_that_had_ended_have_finished(sweeping, tm
 def test_on_a_cluster_each_cell_is_a_program(sweeping, capsys):
     assert sweeping("--stacked=2", "--backend=dask") == 2
     assert "flag --stacked=2: expected 1 with --backend=dask" in capsys.readouterr().err
+
+
+def test_cells_that_end_together_leave_the_same_time(monkeypatch, capsys):
+    times = iter([0.0, 3600.0, 3600.0])
+    monkeypatch.setattr(training, "time", types.SimpleNamespace(monotonic=lambda: next(times)))
+    method = Method("nvil", "nvil")
+    cells = [grid.Cell("random", "generative", "linear1", method, 3e-4, seed, 50) for seed in (0, 1)]
+    row = {**dict.fromkeys(results.MEASURED, -100.0), "status": results.FINISHED}
+    training.Progress(total=4, done=0).show([process.Outcome(cell, row) for cell in cells])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["[1/4]", "[2/4]"]
+    assert all(line.endswith("; about 1:00 h to go") for line in lines)

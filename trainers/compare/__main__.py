@@ -9,11 +9,11 @@
   python -m trainers.compare --run=runs/mnist --names=nvil,muprop,rebar,rloo --workdir=runs/compare-mnist
       Some of them at the weights of a run of trainers.train.
 
-Of each estimator the variance of the gradient of a batch, drawn anew each time, the time of an estimate, and their
-product, which decides at equal time; of a biased one its bias, where the noise lets it be seen. WORKDIR gets
-compare.csv, compare.png and TensorBoard's page HParams; each estimator is kept there when it is measured, and the same
-command goes on where it was. The last line of the output is JSON. `rebar_tf.diagnostics.compare` does the same for a
-model of your own.
+Of each estimator the variance of the gradient of a batch, drawn anew each time, the time and the memory of an estimate,
+and variance times time, which decides at equal time; of a biased one its bias, where the noise lets it be seen. WORKDIR
+gets compare.csv, compare.png and TensorBoard's page HParams; each estimator is kept there when it is measured, and the
+same command goes on where it was. The last line of the output is JSON. `rebar_tf.diagnostics.compare` does the same for
+a model of your own.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from trainers.common.files import write_csv, write_json
 from trainers.common.tasks import TASKS
 from trainers.run.workdir import Workdir
 
+_QUANTITIES = ("variance", "microseconds", "megabytes", "cost", "bias")
 _FREE = ("workdir", "names")  # flags that change no more of a measurement than how long it takes
 
 
@@ -125,11 +126,12 @@ def _write(workdir: pathlib.Path, advice: Advice) -> None:
         for old in folder.iterdir():
             old.unlink()
         settings = {name: row[name] for name in ("estimator", "unbiased")}
-        values = {name: row[name] for name in ("variance", "microseconds", "cost", "bias") if np.isfinite(row[name])}
+        values = {name: row[name] for name in _QUANTITIES if np.isfinite(row[name])}
         EventFile(folder, settings=settings).add(0, values)
 
 
 def _line(measured: Measured) -> str:
-    if measured.reason is None:
-        return f"{measured.estimator}: variance {measured.variance:.3g}, {measured.microseconds:.0f} us"
-    return f"{measured.estimator}: left out, {measured.reason}"
+    if measured.reason is not None:
+        return f"{measured.estimator}: left out, {measured.reason}"
+    cost = f"{measured.microseconds:.0f} us, {measured.megabytes:.3g} MB"
+    return f"{measured.estimator}: variance {measured.variance:.3g}, {cost}"

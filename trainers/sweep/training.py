@@ -7,6 +7,7 @@ import functools
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 
 import joblib
 
@@ -71,15 +72,14 @@ def _train(jobs: list[Job], total: int, table: pathlib.Path, settings: Settings)
         outcomes = backends.OUTCOMES[settings.backend]
         with heartbeat.beating(jobs[0].folder.parent) as path:
             for outcome in outcomes(settings.cluster, at_a_time, backends.RemoteRun(table, path), jobs):
-                progress.show(outcome)
+                progress.show((outcome,))
         return None
     with LocalRuns(at_a_time) as runs:
         # Threads are enough, as each only waits for its process.
         parallel = joblib.Parallel(at_a_time, "threading", return_as="generator_unordered", batch_size=1)
         run = joblib.delayed(process.run_and_record)
         for outcomes in parallel(run(runs.run, together, table) for together in groups(jobs, settings.stacked)):
-            for outcome in outcomes:
-                progress.show(outcome)
+            progress.show(outcomes)
         return runs.received
 
 
@@ -102,21 +102,21 @@ class Progress:
     def __init__(self, total: int, done: int):
         self.total, self.done, self._before, self._start = total, done, done, time.monotonic()
 
-    def show(self, outcome: Outcome) -> None:
-        """Prints how a cell ended, and about how long the rest will take."""
-        if outcome.row is None:
-            if outcome.reason:
+    def show(self, outcomes: Sequence[Outcome]) -> None:
+        """Prints how the cells of a program ended, and about how long the rest will take."""
+        for outcome in outcomes:
+            if outcome.row is None and outcome.reason:
                 print(f"[{self.done}/{self.total}] {outcome.cell}: not run, {outcome.reason}", flush=True)
-            return
-        self.done += 1
-        print(
-            f"[{self.done}/{self.total}] {outcome.cell}: {_text(outcome.row, outcome.reason)}; {self._left()} to go",
-            flush=True,
-        )
+        ended = [(outcome.cell, outcome.row, outcome.reason) for outcome in outcomes if outcome.row is not None]
+        done = self.done + len(ended)
+        for cell, row, reason in ended:
+            self.done += 1
+            text = f"{_text(row, reason)}; {self._left(done)} to go"
+            print(f"[{self.done}/{self.total}] {cell}: {text}", flush=True)
 
-    def _left(self) -> str:
-        each = (time.monotonic() - self._start) / (self.done - self._before)
-        minutes = round(each * (self.total - self.done) / 60)
+    def _left(self, done: int) -> str:
+        each = (time.monotonic() - self._start) / (done - self._before)
+        minutes = round(each * (self.total - done) / 60)
         return f"about {minutes // 60}:{minutes % 60:02d} h"
 
 
