@@ -238,7 +238,7 @@ def write_page(rows: list[dict[str, str]]) -> None:
     sections = [
         f"On {rows[0]['dataset']}, in {float(rows[0]['seconds']):g} seconds of one core, mean of {seeds} seed(s):",
         table(rows, models, "bound"),
-        "After a million evaluations of the objective for single images, where that took no longer:",
+        "After a million evaluations of the objective for single images (`-`: the seconds do not suffice for so many):",
         table(rows, models, "bound_of_a_million"),
     ]
     PAGE.write_text(markdown.replace_between_markers(PAGE.read_text(), "leaderboard", "\n\n".join(sections)))

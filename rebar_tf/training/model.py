@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
 from rebar_tf.estimators import ControlSpec, names
-from rebar_tf.sampling import HardSampler
+from rebar_tf.sampling import HardSampler, current
 from rebar_tf.training.bounds import multi_sample_bound
 from rebar_tf.training.gradients import Gradient, MaybeTensor
 from rebar_tf.training.metrics import LogGradientVariance, run_if
@@ -242,6 +242,15 @@ class StochasticTraining(ModelVariables):
         logs = self.update_metrics(loss, x, y, y_pred, sample_weight)
         logs.pop(self.gradient_variance.name, None)
         return logs
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras's `predict`; ValueError under a sampler, which a function that is compiled already does not see."""
+        if current() is not None and not self.run_eagerly:
+            raise ValueError(
+                "`predict` is a compiled function, and takes no notice of the sampler around it. Call the model "
+                "itself: `with HardSampler(step, training=False): y = model(x)`."
+            )
+        return super().predict(*args, **kwargs)
 
     def bound(self, x: Any, y: Any = None, num_samples: int = 100, seed: int = 0) -> np.ndarray:
         """`[examples]` multi-sample bound in nats; see `rebar_tf.training.multi_sample_bound`."""

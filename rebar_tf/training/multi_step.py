@@ -44,8 +44,9 @@ class MultiStepTraining(_MixedInto):
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Keras's `fit`, which reads the data several steps at a time, beside the training, where it can be done.
 
-        It can for arrays, but with `validation_split`, `class_weight` or `steps_per_epoch`; and for a `tf.data.Dataset`
-        whose batches have one fixed size, if `steps_per_epoch` is given and `steps_per_execution` divides it.
+        It can for arrays, unless `validation_split` or `steps_per_epoch` is given, and for a `tf.data.Dataset` whose
+        batches have one fixed size, if `steps_per_epoch` is given and `steps_per_execution` divides it; never with
+        `class_weight`.
         """
         stacked = stack_fit(self.steps_per_execution, self, *args, **kwargs) if self.runs_many_steps() else None
         return super().fit(*args, **kwargs) if stacked is None else super().fit(**stacked)

@@ -50,6 +50,24 @@ def test_fit_learns_in_a_functional_model(estimator):
     assert model.predict(X, verbose=0).shape == (640, 2)
 
 
+def test_samples_of_a_chosen_step_are_those_of_a_call_and_predict_says_so():
+    model = functional("rebar")
+    model.predict(X[:8], verbose=0)  # compiled, it would run without a look at the sampler
+
+    def at(step, call):
+        with rt.sampling.HardSampler(step, training=False):
+            return np.asarray(call())
+
+    with pytest.raises(ValueError, match="`predict` is a compiled function, and takes no notice of the sampler"):
+        at(3, lambda: model.predict(X[:8], verbose=0))
+    chosen = at(3, lambda: model(X[:8]))
+    np.testing.assert_array_equal(at(3, lambda: model(X[:8])), chosen)
+    assert (at(4, lambda: model(X[:8])) != chosen).any()
+    model.run_eagerly = True
+    model.make_predict_function(force=True)
+    np.testing.assert_allclose(at(3, lambda: model.predict(X[:8], verbose=0)), chosen, rtol=1e-6)
+
+
 @pytest.mark.parametrize("estimator", slow_but(QUICK, SAMPLED))
 def test_fit_raises_the_bound_of_a_belief_network(estimator):
     raises_the_bound(belief_network(estimator))
