@@ -46,6 +46,7 @@ LAYERS = ("tests/layers",)
 LOCAL = ("tests/conformance/test_local.py",)
 GRADIENTS = ("tests/training/test_gradients.py",)
 METRICS = ("tests/training/test_metrics.py",)
+PREDICT = ("tests/training/test_training.py::test_samples_of_a_chosen_step_are_those_of_a_call_and_predict_says_so",)
 EVALUATION = ("tests/training/test_evaluation.py",)
 PROGRAMS = ("tests/training/test_multi_step.py",)
 PARITY = ("tests/conformance/test_parity.py",)
@@ -992,6 +993,20 @@ MUTATIONS = (
         "self.model.stop_training = self.left == 0",
         "self.model.stop_training = True",
         ADVISER,
+    ),
+    Mutation(
+        "predict takes no notice of a sampler",
+        "rebar_tf/training/model.py",
+        "        if not self.run_eagerly:\n            raise ValueError(",
+        "        if False:\n            raise ValueError(",
+        PREDICT,
+    ),
+    Mutation(
+        "an eager predict by the function that was compiled",
+        "rebar_tf/training/model.py",
+        "self.make_predict_function(force=True)",
+        "self.make_predict_function()",
+        PREDICT,
     ),
     Mutation(
         "working memory with what is outside of a program",

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks import random_network
 from trainers.common import flags
-from trainers.common.errors import BadInput, reports_bad_input
+from trainers.common.errors import reports_bad_input
 from trainers.common.experiment import Experiment
 from trainers.common.tensorflow_import import import_tensorflow
 
@@ -70,12 +70,9 @@ Point = dict[str, float]
 @reports_bad_input("scaling")
 def main(argv: Sequence[str]) -> int:
     values = flags.Flags()
-    flags.define_list(values, "parts", _PARTS, f"What to measure. Expected: some of {', '.join(_PARTS)}.")
+    flags.define_some(values, "parts", _PARTS, "What to measure.")
     flags.define_string(values, "plot", None, "File of the picture of the growth. Unset: none.")
     given = flags.parse(values, argv, __doc__)
-    for part in given["parts"]:
-        if part not in _PARTS:
-            raise BadInput(f"flag --parts={part}: expected some of {', '.join(_PARTS)}")
     if "workers" in given["parts"]:  # first, as it needs all cores
         print(sweep_table({jobs: sweep(jobs) for jobs in (1, 2)}), flush=True)
     if "growth" in given["parts"]:

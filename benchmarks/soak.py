@@ -3,9 +3,9 @@
   python -m benchmarks.soak
   python -m benchmarks.soak --num_steps=200000 --resumes=5 --parts=continued
 
-One linear layer on random digits of MNIST's size, as trainers.train trains it. First as a run that is continued so many
-times, a process each: the peak memory of each. Then as many steps in one process: its memory at each tenth of the run,
-the first of which warms up.
+One linear layer, REBAR. First trained by so many processes, one after the other, each of which continues the run of
+trainers.train: the peak memory of each. Then as many steps in one process, on random images of MNIST's size: its memory
+at each tenth of the run, the first of which warms up.
 
 A machine is not equally fast all day, so the speed after many steps is compared with that of a model that has just been
 made, in a process of its own: the two take turns of 1,000 steps, and each pair of turns gives a ratio. The last line of
@@ -34,14 +34,14 @@ from scipy import stats
 
 from benchmarks import random_network
 from trainers.common import flags
-from trainers.common.errors import BadInput, reports_bad_input
+from trainers.common.errors import reports_bad_input
 from trainers.common.experiment import Experiment
 from trainers.common.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-_PARTS = ["continued", "one_process"]
+_PARTS = ("continued", "one_process")
 _PROGRAM = 100
 _TENTHS = 10
 _TURN = 1000
@@ -53,11 +53,8 @@ def main(argv: Sequence[str]) -> int:
     values = flags.Flags()
     flags.define_integer(values, "num_steps", 2_000_000, "Of each of the two runs.", low=_TENTHS * _PROGRAM)
     flags.define_integer(values, "resumes", 20, "Processes of the run that is continued.", low=3)
-    flags.define_list(values, "parts", _PARTS, f"What is run. Expected: some of {', '.join(_PARTS)}.")
+    flags.define_some(values, "parts", _PARTS, "What is run.")
     given = flags.parse(values, argv, __doc__)
-    for part in given["parts"]:
-        if part not in _PARTS:
-            raise BadInput(f"flag --parts={part}: expected some of {', '.join(_PARTS)}")
     steps, resumes, found = given["num_steps"], given["resumes"], {}
     # In this order: what the system counts as the peak of a process begins with that of the one which started it.
     if "continued" in given["parts"]:
@@ -127,6 +124,7 @@ def trainer_elsewhere(workdir: str | None = None) -> Iterator[Trainer]:
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, workdir), daemon=True)
     process.start()
+    there.close()  # so that its end is seen here
 
     def train(steps: int) -> float:
         here.send(steps)
@@ -135,7 +133,8 @@ def trainer_elsewhere(workdir: str | None = None) -> Iterator[Trainer]:
     try:
         yield train
     finally:
-        here.send(0)
+        with contextlib.suppress(OSError):  # of one that has ended before
+            here.send(0)
         process.join()
 
 

@@ -61,7 +61,7 @@ def compare(
         y: targets.
         names: of the estimators; None for all that are registered.
         seconds: for the measurements, all together, half of them for adapting. Each estimator is compiled besides,
-            which takes some seconds, and makes a hundred estimates at least.
+            twice, which takes some seconds, and makes a hundred estimates at least.
         batch_size: examples of an estimate, drawn anew for each; None takes all in each.
         steps: of training before the measurement, of a copy, by the estimator and the optimizer of the model, in
             batches of the same size.

@@ -18,14 +18,18 @@ def working_megabytes(function: Callable[[], Any]) -> float:
         function: without arguments, whatever it returns.
 
     Returns:
-        10^6 bytes; NaN where TensorFlow does not have the description of compiled programs.
+        10^6 bytes; NaN where TensorFlow does not describe compiled programs.
     """
     try:
         from tensorflow.compiler.xla.service.hlo_pb2 import HloProto
     except ImportError:  # it is no part of TensorFlow's public interface
         return math.nan
     compiled = tf.function(function, autograph=False, jit_compile=True)
-    program = HloProto.FromString(compiled.experimental_get_compiler_ir()("optimized_hlo_proto_serialized"))
+    describe = compiled.experimental_get_compiler_ir()
+    try:
+        program = HloProto.FromString(describe("optimized_hlo_proto_serialized"))
+    except (ValueError, tf.errors.OpError):  # by which it says that it cannot for this device
+        return math.nan
     return sum(buffer.size for buffer in program.buffer_assignment.buffer_allocations if _is_within(buffer)) / 1e6
 
 

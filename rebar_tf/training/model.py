@@ -244,13 +244,24 @@ class StochasticTraining(ModelVariables):
         return logs
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Keras's `predict`; ValueError under a sampler, which a function that is compiled already does not see."""
-        if current() is not None and not self.run_eagerly:
+        """Keras's `predict`; ValueError under a sampler, of which a function that is compiled takes no notice."""
+        self._see_sampler()
+        return super().predict(*args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Keras's `predict_on_batch`, with the error of `predict`."""
+        self._see_sampler()
+        return super().predict_on_batch(x)
+
+    def _see_sampler(self) -> None:
+        if current() is None:
+            return
+        if not self.run_eagerly:
             raise ValueError(
                 "`predict` is a compiled function, and takes no notice of the sampler around it. Call the model "
                 "itself: `with HardSampler(step, training=False): y = model(x)`."
             )
-        return super().predict(*args, **kwargs)
+        self.make_predict_function(force=True)  # Keras keeps one that was compiled before
 
     def bound(self, x: Any, y: Any = None, num_samples: int = 100, seed: int = 0) -> np.ndarray:
         """`[examples]` multi-sample bound in nats; see `rebar_tf.training.multi_sample_bound`."""

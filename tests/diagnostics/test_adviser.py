@@ -50,6 +50,17 @@ def test_working_memory_is_not_known_without_the_description_of_programs(monkeyp
     assert np.isnan(working_megabytes(lambda: tf.ones([])))
 
 
+def test_where_programs_are_not_described_estimators_are_measured_all_the_same(monkeypatch):
+    def refused(stage):
+        raise ValueError("Failed getting HLO text")
+
+    describe = "experimental_get_compiler_ir"
+    monkeypatch.setattr(type(tf.function(lambda: None)), describe, lambda self, *args, **kwargs: refused)
+    advice = rt.diagnostics.compare(network(), X, Y, names=["reinforce"], seconds=0.1)
+    assert advice.best == ["reinforce"]
+    assert np.isnan(advice.rows[0]["megabytes"])
+
+
 def measured(name, variance, error=0.0, microseconds=100.0, unbiased=True, **kwargs):
     return Measured(name, unbiased, None, variance, error, microseconds, 0.0, **kwargs)
 

@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 
+import numpy as np
 import pytest
 from helpers import command_line
 
@@ -49,6 +50,14 @@ def test_what_was_measured_before_is_kept(tmp_path, capsys):
         line for line in after if line.startswith("reinforce")
     ]
     assert "nan" not in next(line for line in after if line.startswith("straight_through"))  # its bias takes the others
+
+
+def test_what_was_measured_with_less_in_it_is_measured_again(tmp_path):
+    path = tmp_path / "nvil.npz"
+    measuring._save(path, Finding(Measured("nvil", True, variance=1.0, megabytes=2.0)))
+    assert measuring._load(path).measured.megabytes == 2.0
+    np.savez(path, measured=json.dumps({"estimator": "nvil", "unbiased": True, "variance": 1.0}))
+    assert measuring._load(path) is None
 
 
 def test_a_folder_of_other_flags_is_left_alone(tmp_path, capsys):

@@ -58,14 +58,15 @@ def test_samples_of_a_chosen_step_are_those_of_a_call_and_predict_says_so():
         with rt.sampling.HardSampler(step, training=False):
             return np.asarray(call())
 
-    with pytest.raises(ValueError, match="`predict` is a compiled function, and takes no notice of the sampler"):
-        at(3, lambda: model.predict(X[:8], verbose=0))
+    for call in (lambda: model.predict(X[:8], verbose=0), lambda: model.predict_on_batch(X[:8])):
+        with pytest.raises(ValueError, match="`predict` is a compiled function, and takes no notice of the sampler"):
+            at(3, call)
     chosen = at(3, lambda: model(X[:8]))
     np.testing.assert_array_equal(at(3, lambda: model(X[:8])), chosen)
     assert (at(4, lambda: model(X[:8])) != chosen).any()
     model.run_eagerly = True
-    model.make_predict_function(force=True)
     np.testing.assert_allclose(at(3, lambda: model.predict(X[:8], verbose=0)), chosen, rtol=1e-6)
+    np.testing.assert_allclose(at(3, lambda: model.predict_on_batch(X[:8])), chosen, rtol=1e-6)
 
 
 @pytest.mark.parametrize("estimator", slow_but(QUICK, SAMPLED))

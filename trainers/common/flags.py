@@ -98,6 +98,18 @@ def define_list(values: Flags, name: str, default: Sequence[str] | None, text: s
     flags.DEFINE_list(name, default if default is None else list(default), text, values)
 
 
+def define_some(values: Flags, name: str, accepted: Sequence[str], text: str) -> None:
+    """Defines a flag for one or more of some words, separated by commas; by default all of them."""
+
+    def convert(given: str) -> list[str]:
+        found = [word.strip() for word in given.split(",")]
+        if not set(found) <= set(accepted):
+            raise ValueError
+        return found
+
+    define(values, name, ",".join(accepted), text, convert, f"some of {', '.join(accepted)}")
+
+
 def define_methods(values: Flags, default: Sequence[str]) -> None:
     """Defines the flag `--methods`, which `trainers.common.methods` reads."""
     text = (

@@ -107,10 +107,12 @@ def _save(path: pathlib.Path, finding: Finding) -> None:
 
 
 def _load(path: pathlib.Path) -> Finding | None:
-    """What was measured before; None for nothing, or a file that cannot be read."""
+    """What was measured before; None for nothing, a file that cannot be read, or one with less in it than is asked."""
+    fields = [field.name for field in dataclasses.fields(Measured)]
     try:
         with open(path, "rb") as file, np.load(file) as kept:
-            measured = Measured(**json.loads(str(kept["measured"])))
+            found = json.loads(str(kept["measured"]))
+            measured = Measured(**{name: found[name] for name in fields})
             return Finding(measured, Means(kept["mean"], kept["variance"]) if "mean" in kept else None)
     except (OSError, EOFError, zipfile.BadZipFile, ValueError, KeyError, TypeError):
         return None
