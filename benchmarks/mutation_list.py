@@ -37,6 +37,7 @@ SAMPLING = ("tests/sampling",)
 NOISE = ("tests/sampling/test_noise.py",)
 ESTIMATORS = ("tests/estimators/test_estimators.py",)
 COUNTERFACTUAL = ("tests/estimators/test_counterfactual.py",)
+CARMS = ("tests/estimators/test_carms.py",)
 SUBSETS = ("tests/distributions/test_subset.py", "tests/layers/test_subset.py")
 COMPARE = ("tests/trainers/test_compare.py",)
 SECOND_ORDER = ("tests/estimators/test_second_order.py",)
@@ -867,6 +868,34 @@ MUTATIONS = (
         "rarer = tf.cast(decisions.logits < 0.0, tf.float32)",
         "rarer = tf.cast(decisions.logits >= 0.0, tf.float32)",
         COUNTERFACTUAL,
+    ),
+    Mutation(
+        "CARMS places the first sample of another class",
+        "rebar_tf/estimators/carms.py",
+        "first * (start + place * self.p)",
+        "first * (place * self.p)",
+        CARMS,
+    ),
+    Mutation(
+        "CARMS has the likelier class first",
+        "rebar_tf/estimators/carms.py",
+        "return cls(tf.where(p_i > p_j, j, i), tf.where(p_i > p_j, i, j), tf.minimum(p_i, p_j), tf.maximum(p_i, p_j))",
+        "return cls(tf.where(p_i > p_j, i, j), tf.where(p_i > p_j, j, i), tf.maximum(p_i, p_j), tf.minimum(p_i, p_j))",
+        CARMS,
+    ),
+    Mutation(
+        "CARMS takes the classes of the first order for those of all",
+        "rebar_tf/estimators/carms.py",
+        "probability = tf.reduce_mean(of_order, axis=-1, keepdims=True)",
+        "probability = of_order[..., :1]",
+        CARMS,
+    ),
+    Mutation(
+        "CARMS counts each pair twice",
+        "rebar_tf/estimators/carms.py",
+        "total / (2 * len(pairs))",
+        "total / len(pairs)",
+        CARMS,
     ),
     Mutation(
         "local expectation leaves the value's probability out",

@@ -4,6 +4,7 @@ from rebar_tf.estimators.arm import Arm, DisArm
 from rebar_tf.estimators.arms import Arms
 from rebar_tf.estimators.base import ControlSpec, Estimate, Estimator, Objective, derivatives, evaluate
 from rebar_tf.estimators.baseline import InputDependentBaseline
+from rebar_tf.estimators.carms import Carms
 from rebar_tf.estimators.concrete import Concrete
 from rebar_tf.estimators.double_cv import DoubleCv
 from rebar_tf.estimators.exact import Exact
@@ -32,6 +33,7 @@ from rebar_tf.estimators.wake_sleep import WakeSleep
 __all__ = [
     "Arm",
     "Arms",
+    "Carms",
     "Concrete",
     "ControlSpec",
     "DecoupledStraightThrough",

@@ -11,6 +11,7 @@ from rebar_tf.estimators.base import Estimate, Objective, evaluate_at
 from rebar_tf.estimators.decisions import Decisions
 from rebar_tf.estimators.multi_sample import MultiSampleEstimator
 from rebar_tf.estimators.registry import register
+from rebar_tf.sampling import HardSampler, Site
 
 _FIRST_STREAM = 9  # after that of `Decisions`
 
@@ -27,7 +28,7 @@ class Arms(MultiSampleEstimator):
 
     For layer i of several, the layers before it stay as sampled and those after it are drawn from their own noise. The
     first sample is that of the hard pass. With K = 2 this is DisARM. A categorical unit is a path of binary decisions
-    through a balanced tree of its classes; CARMS couples the classes themselves.
+    through a balanced tree of its classes; `Carms` couples the classes themselves.
 
     Unbiased; `1 + n (K - 1)` evaluations of the objective, which need not be differentiable.
 
@@ -53,17 +54,19 @@ class Arms(MultiSampleEstimator):
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         trace, f = self.hard_pass(objective, step)
-        estimate = Estimate(value=f, direct=f, sites=trace.sites)
-        for site in trace:
-            decisions = Decisions(site, trace.step)
-            made = [decisions.drawn, *self.antithetic(decisions)]
-            others = [evaluate_at(objective, trace, site, decisions.sample(each)) for each in made[1:]]
-            values = tf.stack([tf.stop_gradient(f), *others])
-            signals = (values - tf.reduce_mean(values, axis=0)) / (self.num_samples - 1)
-            total = sum(per_unit(signals[k], each) * each for k, each in enumerate(made))
-            weight = one_over_one_less_correlation(decisions.logits, self.num_samples)
-            estimate.plain.append(decisions.to_logits(total * weight * decisions.relevant(made)))
-        return estimate
+        plain = [self.cotangent(objective, trace, tf.stop_gradient(f), site) for site in trace]
+        return Estimate(value=f, direct=f, sites=trace.sites, plain=plain)
+
+    def cotangent(self, objective: Objective, trace: HardSampler, f: tf.Tensor, site: Site) -> tf.Tensor:
+        """That of a layer's logits; f at the hard sample."""
+        decisions = Decisions(site, trace.step)
+        made = [decisions.drawn, *self.antithetic(decisions)]
+        others = [evaluate_at(objective, trace, site, decisions.sample(each)) for each in made[1:]]
+        values = tf.stack([f, *others])
+        signals = (values - tf.reduce_mean(values, axis=0)) / (self.num_samples - 1)
+        total = sum(per_unit(signals[k], each) * each for k, each in enumerate(made))
+        weight = one_over_one_less_correlation(decisions.logits, self.num_samples)
+        return decisions.to_logits(total * weight * decisions.relevant(made))
 
     def antithetic(self, decisions: Decisions) -> list[tf.Tensor]:
         """K - 1 further samples of the decisions, by the copula given the noise of the first."""

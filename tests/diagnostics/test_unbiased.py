@@ -36,6 +36,7 @@ from rebar_tf.distributions import subset as subset_module
 from rebar_tf.distributions.math import per_unit
 from rebar_tf.estimators import Estimate, Rebar
 from rebar_tf.estimators import arms as arms_module
+from rebar_tf.estimators import carms as carms_module
 from rebar_tf.estimators import decisions as decisions_module
 from rebar_tf.estimators import multi_sample_rebar as multi_sample_rebar_module
 from rebar_tf.estimators import ovis as ovis_module
@@ -332,6 +333,15 @@ TWINS = [
 
 
 CATEGORICAL_TWINS = [
+    twin(
+        "carms",
+        "independent pairs' weight",
+        (
+            carms_module.Intervals,
+            "weights",
+            lambda self, samples, pairs: [tf.ones_like(samples[0][..., :1]) for _ in pairs],
+        ),
+    ),
     twin("lax", "no derivative of the network", (relax_module, "learned_objective", without_derivative)),
     twin("disarm", "no sigmoid on the tree", weight=lambda self, decisions, other: 0.5 * (decisions.drawn - other)),
     twin(

@@ -27,7 +27,7 @@ def test_help_in_a_process_names_what_is_accepted():
 BAD_FLAGS = [
     (
         "--estimator=rebarr",
-        "--estimator=rebarr: expected one of arm, arms, concrete, decoupled_straight_through, disarm,",
+        "--estimator=rebarr: expected one of arm, arms, carms, concrete, decoupled_straight_through, disarm,",
     ),
     ("--dataset=cifar", "--dataset=cifar: expected one of mnist, mnist_5k"),
     ("--task=discriminative", "--task=discriminative: expected one of generative, structured"),

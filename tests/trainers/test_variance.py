@@ -162,7 +162,7 @@ def test_a_method_is_a_name_or_a_name_and_a_temperature():
 
 
 BAD_FLAGS = [
-    ("--methods=nvil,rebarr", "--methods=nvil,rebarr: 'rebarr' is none; expected arm, arms, concrete,"),
+    ("--methods=nvil,rebarr", "--methods=nvil,rebarr: 'rebarr' is none; expected arm, arms, carms, concrete,"),
     ("--methods=nvil,vimco", "--methods=nvil,vimco: 'vimco' is none; expected"),
     ("--methods=nvil,exact", "--methods=nvil,exact: 'exact' is none; expected"),
     ("--methods=nvil:0.1", "--methods=nvil:0.1: 'nvil:0.1' has no temperature; those with one are concrete,"),
@@ -173,7 +173,7 @@ BAD_FLAGS = [
     ("--follow=muprop", "--follow=muprop: expected one of --methods, nvil, rebar"),
     (
         "--num_samples=4",
-        "--num_samples=4: expected where --methods has one of arms, double_cv, multi_sample_rebar, rloo",
+        "--num_samples=4: expected where --methods has one of arms, carms, double_cv, multi_sample_rebar, rloo",
     ),
     ("--estimator=rebar", "Unknown command line flag 'estimator'"),
     ("--temperature=0.1", "Unknown command line flag 'temperature'"),

@@ -15,6 +15,7 @@ from trainers.common.experiment import Experiment
 _SPELLED = {  # as in the papers that they are from
     "arm": "ARM",
     "arms": "ARMS",
+    "carms": "CARMS",
     "concrete": "Concrete",
     "decoupled_straight_through": "Decoupled straight-through",
     "disarm": "DisARM",
