@@ -37,7 +37,7 @@ _ROUNDS = 20  # of the held-out data, for the mean of a noisy objective
 @reports_bad_input("advice")
 def main(argv: Sequence[str]) -> int:
     values = flags.Flags()
-    flags.define_list(values, "models", MODELS, "Which models.")
+    flags.define_some(values, "models", MODELS, "Which models.")
     flags.define_list(values, "estimators", _NAMES, "Which estimators, of those that serve a model.")
     flags.define_positive(values, "seconds", 30.0, "Of the training of each estimator, and of all measurements.")
     flags.define_integer(values, "steps", 2000, "Of training before the second measurement.", low=1)
