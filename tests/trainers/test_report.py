@@ -375,11 +375,32 @@ def test_a_run_that_is_being_continued_has_not_finished(reported, tmp_path):
     assert (curve.steps, curve.finished) == (4000, False)
 
 
-def test_a_run_of_other_flags_is_not_said_to_be_a_cell_of_the_table(reported, tmp_path):
+def test_a_run_of_other_flags_is_not_said_to_be_a_cell_of_the_table(tmp_path):
     each = cell("rebar", shared=(("hidden_units", 50),))
     write_run(tmp_path / "more" / each.folder, each, finished=False)
+    write_table(tmp_path / "results" / "one.csv", [row()])
+    assert command(f"--results_dir={tmp_path / 'results'}", f"--runs={tmp_path / 'more'}") == 0
+    assert "at step" not in (tmp_path / "results" / "report" / "one.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["nvil", "rebar"])
+def test_a_run_of_other_flags_is_not_kept_beside_those_of_its_panel(method, reported, tmp_path, capsys):
+    each = cell(method, steps=9000, shared=(("hidden_units", 50),))
+    write_run(tmp_path / "more" / each.folder, each)
     assert command(f"--results_dir={reported}", f"--runs={tmp_path / 'more'}") == 0
-    assert "at step" not in (reported / "report" / "tables.md").read_text()
+    expected = "left out: its flags are --hidden_units=50, those of "
+    assert expected in capsys.readouterr().out
+    assert all(curve.shared == () for curve in curves.read(reported / "curves"))
+
+
+def test_the_curve_of_an_inference_network_that_was_fitted_apart_is_none_of_the_run(reported, tmp_path):
+    each = cell("rebar")
+    write_run(tmp_path / "more" / each.folder, each, last=-90.0)
+    longer = cell("rebar", steps=9000)
+    write_run(tmp_path / "more" / each.folder / f"{inference.FOLDER}0a1b2c", longer, last=-50.0)
+    assert command(f"--results_dir={reported}", f"--runs={tmp_path / 'more'}") == 0
+    (curve,) = (kept for kept in curves.read(reported / "curves") if kept.method == "rebar")
+    assert (curve.steps, curve.rows[-1]["valid_bound"]) == (1000, -90.0)
 
 
 def test_the_longer_one_of_two_runs_is_kept(reported, tmp_path):
@@ -412,6 +433,7 @@ def test_of_several_rates_the_best_one_is_drawn(reported, tmp_path, capsys):
         ({"eta": "shared"}, "--eta=shared is no flag of a run of the tables"),
         ({"num_layers": 3}, "--num_layers=3 --nonlinear=false is no model of the tables"),
         ({"temperature": 0.3}, "a temperature that is learned from 0.3 is no method"),
+        ({"learn_temperature": False}, "--learn_temperature=false without --temperature is no method"),
     ],
 )
 def test_runs_that_are_none_of_the_tables_are_left_out(changed, message, reported, tmp_path, capsys):

@@ -171,7 +171,7 @@ BAD_FLAGS = [
     ("--target=nan", "--target=nan: expected a number from 0 to 1"),
     ("--target=half", "--target=half: expected a number from 0 to 1"),
     ("--estimators=rebar,rebarr", "--estimators=rebar,rebarr: 'rebarr' is none; expected arm, arms, carms, concrete,"),
-    ("--estimators=", "--estimators=: expected one or more of arm, arms, concrete,"),
+    ("--estimators=", "--estimators=: expected one or more of arm, arms, carms, concrete,"),
     ("--num_steps=0", "--num_steps=0: expected an integer from 1 to"),
     ("--num_steps=-5", "--num_steps=-5: expected an integer from 1 to"),
     ("--num_steps=1.5", "--num_steps=1.5: expected an integer from 1 to"),

@@ -29,7 +29,7 @@ SAMPLES = 100
 COLUMNS = ("step", "own_bound", "separate_bound")
 TABLE = "inference.csv"  # in the folder of the run: a row for each checkpoint that a network was fitted for
 TABLE_COLUMNS = (*COLUMNS, "gain", "gain_standard_error", "fit_steps")
-_FOLDER = "inference_network-"  # in that of the run; a digest of the checkpoint follows
+FOLDER = "inference_network-"  # in that of the run; a digest of the checkpoint follows
 _CURVE_IMAGES = 1000  # of the test split, at each point of the curve; the numbers at the end are of all
 
 
@@ -73,7 +73,7 @@ def fit(
         their standard errors, and `gain`, the mean of their difference, with its own.
     """
     key = [digest, experiment.report_every, "from the training's"]  # what it starts from
-    name = f"{_FOLDER}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
+    name = f"{FOLDER}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
     folder = Workdir(workdir.path / name)
     table = BoundCurve(folder.path, experiment.report_every, model, dataset.test[:_CURVE_IMAGES])
     with resume.training(folder, experiment.flags(), lambda: _new(experiment, model)) as network:

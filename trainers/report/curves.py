@@ -81,7 +81,8 @@ def gather(runs: Iterable[pathlib.Path], kept: pathlib.Path) -> Iterator[str]:
         BadInput: for a folder that is not there, or has no run with a report.
     """
     for top in runs:
-        found = sorted(top.rglob("flags.json"))
+        # An inference network that was fitted apart, in a folder within that of its run, is no run itself.
+        found = [path for path in sorted(top.rglob("flags.json")) if not path.parent.match(f"{inference.FOLDER}*")]
         reported = [path.parent for path in found if _has_report(path.parent / "curve.csv")]
         if not reported:
             raise BadInput(
@@ -109,7 +110,9 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
     curve = _described(folder, {**texts, "estimator": texts.get("estimator", texts.get("follow", ""))}, not end, [])
     names = (curve.dataset, curve.task, curve.model, curve.method.replace(":", "_"), f"{curve.learning_rate:g}")
     name = f"{'-'.join(names)}-seed{curve.seed}.csv"
-    if (folder / "variance.csv").exists():
+    compared = (folder / "variance.csv").exists()
+    _check_of_one_panel(curve, (kept / (VARIANCE if compared else CURVES)).glob(f"{'-'.join(names[:3])}-*.csv"))
+    if compared:
         if _longer_is_kept(kept / VARIANCE / name, curve):
             return
         rows = [row for row in variance.read_rows(folder / "variance.csv") if row["part"] == variance.WHOLE]
@@ -125,6 +128,19 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
     fitted = read_table(folder / inference.TABLE, inference.TABLE_COLUMNS)
     if fitted:
         _write(kept / INFERENCE / name, origin, inference.TABLE_COLUMNS, fitted)
+
+
+def _check_of_one_panel(curve: Curve, paths: Iterable[pathlib.Path]) -> None:
+    """Raises `BadInput` unless a run has the flags of those that it would be drawn beside."""
+    for other in map(_read_file, paths):
+        if set(other.shared) != set(curve.shared):
+            own, theirs = (
+                " ".join(f"--{name}={text}" for name, text in each.shared) or "the trainer's own values"
+                for each in (curve, other)
+            )
+            raise BadInput(
+                f"its flags are {own}, those of {other.path} {theirs}; expected another --results_dir for it"
+            )
 
 
 def _longer_is_kept(path: pathlib.Path, curve: Curve) -> bool:
@@ -190,6 +206,8 @@ def _described(path: pathlib.Path, texts: dict[str, str], finished: bool, rows: 
         if "learn_temperature" in estimator_options.names(method) and texts.get("learn_temperature") != "false":
             raise BadInput(f"a temperature that is learned from {texts['temperature']} is no method of the tables")
         method = f"{method}:{float(texts['temperature']):g}"
+    elif texts.get("learn_temperature") == "false":
+        raise BadInput("--learn_temperature=false without --temperature is no method of the tables")
     shared = tuple((name, texts[name]) for name in SHARED_FLAGS if name in texts and texts[name] != defaults[name])
     return Curve(
         *(path, texts["dataset"], texts["task"], models[architecture], method, float(texts["learning_rate"])),
