@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         if name not in rt.estimators.names():
             raise BadInput(f"flag --estimators={name}: expected some of {', '.join(rt.estimators.names())}")
     run_missing(list(cells(given)), given)
-    write_page(rows_of(given))
+    write_page([row for row in rows_of(given) if row["model"] in given["models"]])
     return 0
 
 
@@ -244,7 +244,10 @@ def write_page(rows: list[dict[str, str]]) -> None:
 
 
 def table(rows: list[dict[str, str]], models: list[str], column: str) -> str:
-    """Mean bounds by estimator and model, the best mean rank first; the best of each model in bold."""
+    """Mean bounds by estimator and model, the best mean rank first; the best of each model in bold.
+
+    One that some model has no bound of has no mean rank, and comes last.
+    """
     import numpy as np
 
     bounds: dict[str, dict[str, float]] = {}
@@ -260,10 +263,11 @@ def table(rows: list[dict[str, str]], models: list[str], column: str) -> str:
         for rank, name in enumerate(order, start=1):
             ranks[name].append(rank)
     lines = []
-    for name in sorted((name for name in bounds if ranks[name]), key=lambda name: np.mean(ranks[name])):
+    means = {name: float(np.mean(own)) if len(own) == len(models) else math.inf for name, own in ranks.items()}
+    for name in sorted((name for name in bounds if ranks[name]), key=lambda name: means[name]):
         cells = [f"{bounds[name][model]:.1f}" if model in bounds[name] else "-" for model in models]
         marked = [f"**{cell}**" if name in best[model] else cell for cell, model in zip(cells, models, strict=True)]
-        lines.append([f"`{name}`", f"{np.mean(ranks[name]):.1f}", *marked])
+        lines.append([f"`{name}`", f"{means[name]:.1f}" if math.isfinite(means[name]) else "-", *marked])
     return markdown.table(["estimator", "mean rank", *models], lines)
 
 

@@ -86,6 +86,20 @@ def test_the_images_and_the_flags_reach_the_library(tmp_path, monkeypatch):
     assert asked["model"].hidden_units == 4
 
 
+def test_grey_images_are_binarized(tmp_path, monkeypatch):
+    given = {"binarization": "dynamic", "run": None, "steps": 0, "task": "generative", "dataset": "mnist_5k"}
+    monkeypatch.setattr(measuring, "Adviser", lambda model, x, *rest: x)
+    parsed = compare.parse(["compare.py", *TINY, f"--workdir={tmp_path}"])
+    assert set(np.unique(measuring._adviser({**parsed, **given}, None))) == {0.0, 1.0}
+
+
+def test_a_flag_that_is_wrong_leaves_no_folder(tmp_path, capsys):
+    folder = tmp_path / "compare"
+    for flag in ("--dataset=mist", "--dataset=mnist", "--estimator=rebarr"):
+        assert command(*TINY, flag, "--data_dir=/nowhere", f"--workdir={folder}") == 2
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

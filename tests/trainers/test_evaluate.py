@@ -22,6 +22,7 @@ import rebar_tf as rt
 from rebar_tf import callbacks
 from rebar_tf.callbacks import read_table
 from rebar_tf.training import bounds
+from trainers.common.errors import RateTooHigh
 from trainers.common.statistics import mean_and_error
 from trainers.evaluate import __main__ as evaluate
 from trainers.evaluate import evaluation, inference, results, units
@@ -194,11 +195,30 @@ def test_an_interrupted_evaluation_keeps_what_is_done(workdir, capsys, monkeypat
     assert asked == [1, 3, 3, 1, 3]
 
 
+def test_a_separate_inference_network_needs_a_full_batch_of_test_images(workdir, tmp_path, capsys):
+    copied = tmp_path / "copied"
+    shutil.copytree(workdir, copied)
+    flags = json.loads((copied / "flags.json").read_text())
+    (copied / "flags.json").write_text(json.dumps({**flags, "batch_size": 501}))
+    message = f"of 500 images or fewer; {copied} has --batch_size=501"
+    assert_fails_with(message, capsys, "--fit_inference_network", f"--workdir={copied}")
+    assert not list(copied.glob(f"{inference.FOLDER}*"))
+
+
+def test_a_separate_inference_network_that_diverges_is_named():
+    named = "flag --fit_inference_network: with the run's flag --learning_rate=1: training diverged"
+    with pytest.raises(RateTooHigh, match=f"^{named}$"), inference._fitting():
+        raise RateTooHigh("flag --learning_rate=1: training diverged")
+
+
 @pytest.mark.slow
 def test_a_separate_inference_network(workdir, capsys):
     fit = ("--fit_inference_network", "--report_every=3", f"--workdir={workdir}", *QUICK)
     for steps in (3, 9):
         assert command(*fit, f"--fit_steps={steps}") == 0
+    assert command(*fit, "--fit_steps=6") == 2
+    assert "flag --fit_steps=6: expected 9 or more" in capsys.readouterr().err
+    assert command(*fit, "--fit_steps=9") == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])["inference_network"]
     assert (result["steps"], result["images"]) == (9, 500)
     assert result["gain"] == pytest.approx(result["separate_bound"] - result["own_bound"])

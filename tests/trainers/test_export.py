@@ -1,6 +1,8 @@
 """The model of a run as one small file."""
 
 import functools
+import json
+import shutil
 
 import keras
 import numpy as np
@@ -21,6 +23,17 @@ def command(*arguments):
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     return command_line.finished_run(train, tmp_path_factory.mktemp("run"), *TINY, "--num_steps=6")
+
+
+def test_a_folder_of_another_program_is_refused(workdir, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other)
+    flags = json.loads((other / "flags.json").read_text())
+    (other / "flags.json").write_text(json.dumps({k: v for k, v in flags.items() if k != "estimator"}))
+    command_line.assert_fails_with(
+        command, "holds no run of trainers.train", capsys, f"--workdir={other}", f"--file={tmp_path / 'a.keras'}"
+    )
+    assert not (tmp_path / "a.keras").exists()
 
 
 def test_the_file_has_the_model_and_nothing_else(workdir, tmp_path, capsys):

@@ -183,6 +183,20 @@ def test_cells_that_failed_or_diverged_say_so(tmp_path):
     assert line == "| Linear, 1 layer | here | -109.00 (1 of 2 seeds) | failed | not run | diverged | not run |"
 
 
+def test_of_a_run_that_was_continued_the_longest_row_counts(tmp_path):
+    write_table(tmp_path / "one.csv", [row(), row(steps=2000, train=-90.0), row(method="rebar", steps=2000)])
+    assert command(f"--results_dir={tmp_path}") == 0
+    found = table_of(tmp_path / "report" / "one.csv")
+    assert found["train_bound", MNIST, "generative", "linear1", "nvil"]["mean"] == "-90.0"
+
+
+def test_a_folder_of_the_reports_that_is_a_file_is_one_line(tmp_path, capsys):
+    write_table(tmp_path / "one.csv", [row()])
+    (tmp_path / "report").write_text("")
+    assert command(f"--results_dir={tmp_path}") == 2
+    assert capsys.readouterr().err == f"report.py: error: [Errno 17] File exists: '{tmp_path / 'report'}'\n"
+
+
 def test_the_original_omniglot_is_not_set_against_the_papers(tmp_path):
     write_table(tmp_path / "drawings.csv", [row(dataset="omniglot"), row()])
     assert command(f"--results_dir={tmp_path}") == 0

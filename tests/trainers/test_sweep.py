@@ -20,7 +20,7 @@ from trainers.common.commit import commit
 from trainers.common.experiment import Experiment
 from trainers.run.workdir import Workdir
 from trainers.sweep import __main__ as sweep
-from trainers.sweep import grid, process, results
+from trainers.sweep import grid, group, process, results
 from trainers.sweep.settings import Settings
 from trainers.train import __main__ as train
 
@@ -181,12 +181,12 @@ def test_finished_cells_are_not_run_again_and_more_seeds_are(small, tmp_path, ro
 
 
 def test_a_failed_cell_is_recorded_and_tried_again_with_retry_only(small, tmp_path, rows, capsys):
-    assert small("--seeds=9,1") == 0
+    assert small("--seeds=9,1") == 1
     out = capsys.readouterr().out
     assert "seed 9: failed, exit status 7: out of luck" in out
     assert json.loads(out.splitlines()[-1]) == {"finished": 1, "diverged": 0, "failed": 1, "not_run": 0}
     assert {row["seed"]: row["status"] for row in rows()} == {9: "failed", 1: "finished"}
-    assert small("--seeds=9,1") == 0
+    assert small("--seeds=9,1") == 1
     assert [len(each) for each in calls(tmp_path).values()] == [1, 1]
     assert small("--seeds=9,1", "--retry=true") == 0
     assert sorted(len(each) for each in calls(tmp_path).values()) == [1, 2]
@@ -199,6 +199,44 @@ def test_more_steps_go_on_in_the_same_folder_and_add_a_row(small, tmp_path, rows
     (each,) = calls(tmp_path).values()
     assert [call["flags"]["num_steps"] for call in each] == ["50", "80"]
     assert [row["steps"] for row in rows()] == [50, 80]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--report_every=20", "holds a run with other flags: --report_every was 500 and is now 20"),
+        ("--num_steps=40", "flag --num_steps=40: expected for --workdir="),
+    ],
+)
+def test_a_sweep_that_does_not_continue_the_runs_of_its_folders_is_refused(
+    flag, message, small, tmp_path, rows, capsys
+):
+    assert small() == 0
+    before = rows()
+    (cell,) = grid.cells(settings(tasks="mnist_5k:generative", learning_rates="0.01"))
+    folder = tmp_path / "sweep" / cell.folder
+    parsed = group.parse(f"{' '.join(cell.arguments)} --num_steps=50 --workdir={folder}")
+    (folder / "flags.json").write_text(json.dumps(parsed.flags()))
+    assert small("--seeds=1", "--num_steps=50") == 0  # another folder
+    assert small(flag) == 2
+    assert message in capsys.readouterr().err
+    assert [row for row in rows() if row["seed"] == 0] == before
+    assert len(calls(tmp_path)[cell.folder]) == 1
+
+
+def test_a_folder_that_cannot_be_made_stops_its_cell_alone(small, tmp_path, rows, capsys):
+    cells = grid.cells(settings(tasks="mnist_5k:generative", learning_rates="0.01", seeds="0,1"))
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / cells[0].folder).write_text("a file")
+    assert small("--seeds=0,1", "--jobs=1") == 1
+    out = capsys.readouterr().out
+    assert f"seed 0: not run, [Errno 17] File exists: '{tmp_path / 'sweep' / cells[0].folder}'" in out
+    assert [row["seed"] for row in rows()] == [1]
+
+
+def test_a_cell_is_one_however_it_is_spelt():
+    cells = grid.cells(settings(methods="rebar:0.1,rebar:0.10,rebar:1e-1", seeds="0,00", learning_rates="1e-4,0.0001"))
+    assert [(cell.method.name, cell.seed) for cell in cells] == [("rebar:0.1", 0)]
 
 
 def test_a_signal_stops_the_cells_and_the_same_command_goes_on(small, tmp_path, rows, capsys):
@@ -222,7 +260,7 @@ def test_a_cell_that_diverges_is_recorded_and_the_sweep_goes_on(small, rows, cap
 
 
 def test_a_cell_that_another_process_trains_is_left_to_it(small, rows, capsys):
-    assert small("--seeds=4,1") == 0
+    assert small("--seeds=4,1") == 1
     assert "seed 4: not run, exit status 4: as status 3 or 4 says" in capsys.readouterr().out
     assert [row["seed"] for row in rows()] == [1]
     assert small("--seeds=4,1") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -66,6 +67,7 @@ Main = Callable[[Sequence[str]], int]
 def reports_bad_input(command: str) -> Callable[[Main], Callable[..., int]]:
     """A decorator for the main function of a command: bad input and Ctrl-C become one line on stderr and a status.
 
+    So does an error of a file, as of a disk that is full.
     The function then takes the process's arguments where it is given none, as an entry point is called.
     """
 
@@ -77,6 +79,11 @@ def reports_bad_input(command: str) -> Callable[[Main], Callable[..., int]]:
             except BadInput as error:
                 print_error(command, error)
                 return error.status
+            except OSError as error:
+                if error.filename is None and error.errno != errno.ENOSPC:
+                    raise
+                print_error(command, error)
+                return BadInput.status
             except KeyboardInterrupt:
                 print("stopped by SIGINT; the same command starts anew", file=sys.stderr, flush=True)
                 return INTERRUPTED_STATUS

@@ -56,7 +56,7 @@ class Method:
     """One method of a comparison.
 
     Attributes:
-        name: as given, `rebar` or `rebar:0.1`.
+        name: `rebar` or `rebar:0.1`, however it was given.
         estimator: its estimator's name.
         temperature: that of the relaxation, which then is not trained; None for the estimator's own default.
     """
@@ -87,7 +87,7 @@ def parse(given: Sequence[str]) -> list[Method]:
     """
     if not given:
         raise BadInput(f"flag --methods=: expected one or more of {', '.join(_comparable())}")
-    return [_method(text, given) for text in dict.fromkeys(given)]
+    return list(dict.fromkeys(_method(text, given) for text in given))
 
 
 def _method(text: str, given: Sequence[str]) -> Method:
@@ -105,7 +105,7 @@ def _method(text: str, given: Sequence[str]) -> Method:
         temperature = math.nan
     if not 0.0 < temperature < math.inf:
         raise BadInput(f"{prefix}: expected a positive number after the colon")
-    return Method(text, estimator, temperature)
+    return Method(f"{estimator}:{temperature:g}", estimator, temperature)
 
 
 def estimates_the_expectation(name: str) -> bool:

@@ -25,6 +25,7 @@ from typing import Any
 from trainers.common import flags
 from trainers.common.errors import reports_bad_input
 from trainers.common.experiment import DATASET, MODEL
+from trainers.common.signals import exits_on_signals
 from trainers.common.tensorflow_import import import_tensorflow
 
 
@@ -46,11 +47,12 @@ def parse(argv: Sequence[str]) -> dict[str, Any]:
 @reports_bad_input("compare")
 def main(argv: Sequence[str]) -> int:
     """Measures, and writes what was found."""
-    given = parse(argv)
-    import_tensorflow()
-    from trainers.compare import measuring
+    with exits_on_signals("while measuring: the estimators that are done are kept"):
+        given = parse(argv)
+        import_tensorflow()
+        from trainers.compare import measuring
 
-    measuring.run(given)
+        measuring.run(given)
     return 0
 
 

@@ -38,20 +38,25 @@ def run(given: dict[str, Any]) -> None:
     for name in names:
         if name not in estimators.names():
             raise BadInput(f"flag --names={name}: expected some of {', '.join(estimators.names())}")
-    trained = None if given["run"] is None else Workdir(given["run"]).load_model()
+    trained = None if given["run"] is None else _trained(Workdir(given["run"]))
+    adviser = _adviser(given, trained)
     workdir = _claimed(given, trained)
     findings = {name: _load(workdir / f"{name}.npz") for name in names}
     missing = [name for name, found in findings.items() if found is None]
-    if missing:
-        adviser = _adviser(given, trained)
-        for place, name in enumerate(missing, start=1):
-            finding = findings[name] = adviser.measure(name, given["seconds"] / len(names))
-            _save(workdir / f"{name}.npz", finding)
-            print(f"{place} of {len(missing)}: {_line(finding.measured)}", flush=True)
+    for place, name in enumerate(missing, start=1):
+        finding = findings[name] = adviser.measure(name, given["seconds"] / len(names))
+        _save(workdir / f"{name}.npz", finding)
+        print(f"{place} of {len(missing)}: {_line(finding.measured)}", flush=True)
     advice = conclude([found for found in findings.values() if found is not None])
     print(advice, flush=True)
     _write(workdir.parent, advice)
     print(json.dumps({"best": advice.best, "table": str(workdir.parent / "compare.csv")}), flush=True)
+
+
+def _trained(run: Workdir) -> StochasticTraining:
+    model = run.load_model()
+    run.check_is_of_train("run")
+    return model
 
 
 def _claimed(given: dict[str, Any], trained: StochasticTraining | None) -> pathlib.Path:
@@ -83,7 +88,8 @@ def _json(path: pathlib.Path) -> Any:
 
 
 def _adviser(given: dict[str, Any], trained: StochasticTraining | None) -> Adviser:
-    experiment = _experiment(given)
+    # With the fixed draw of a dynamic binarization: the images themselves are grey.
+    experiment = dataclasses.replace(_experiment(given), binarization="fixed")
     dataset = build.load_dataset(experiment)
     model = build.build_model(experiment, dataset) if trained is None else trained
     x, *y = TASKS[experiment.task].examples(dataset.train.astype(np.float32))

@@ -50,6 +50,11 @@ def _evaluated(workdir: Workdir, experiment: Experiment, options: Options) -> Re
             f"{experiment.num_steps}; the command of the run does the rest again"
         )
     dataset = build.load_dataset(experiment)
+    if options.fit_inference_network and experiment.batch_size > len(dataset.test):
+        raise BadInput(
+            f"flag --fit_inference_network: expected for runs whose batches the test split can fill, of "
+            f"{len(dataset.test)} images or fewer; {workdir.path} has --batch_size={experiment.batch_size}"
+        )
     digest = hashlib.sha256(workdir.checkpoint.read_bytes()).hexdigest()
     origin = {"checkpoint": digest, "steps": experiment.num_steps}
     origin |= {name: getattr(experiment, name) for name in ("task", "dataset", "estimator")}

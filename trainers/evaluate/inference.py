@@ -5,11 +5,13 @@ It starts from the network of the training, so that what it gains is what that o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import math
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -19,6 +21,7 @@ from rebar_tf.callbacks.event_file import EventFile
 from rebar_tf.datasets import Dataset
 from rebar_tf.models import SigmoidBeliefNetwork
 from trainers.common import build, plot
+from trainers.common.errors import BadInput, RateTooHigh, one_line
 from trainers.common.experiment import Experiment
 from trainers.common.files import write_csv
 from trainers.common.statistics import mean_and_error
@@ -71,12 +74,16 @@ def fit(
     Returns:
         `folder`, `steps`, `samples`, `images`; `own_bound` and `separate_bound` of all test images, in nats, with
         their standard errors, and `gain`, the mean of their difference, with its own.
+
+    Raises:
+        BadInput: for fewer steps than before, and a network that diverges.
     """
     key = [digest, experiment.report_every, "from the training's"]  # what it starts from
     name = f"{FOLDER}{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:6]}"
     folder = Workdir(workdir.path / name)
+    _check_steps(folder, experiment.num_steps)
     table = BoundCurve(folder.path, experiment.report_every, model, dataset.test[:_CURVE_IMAGES])
-    with resume.training(folder, experiment.flags(), lambda: _new(experiment, model)) as network:
+    with _fitting(), resume.training(folder, experiment.flags(), lambda: _new(experiment, model)) as network:
         if global_step(network) < experiment.num_steps:
             print(f"a separate inference network in {folder.path}, from step {global_step(network)}", flush=True)
             batches_from = functools.partial(build.training_batches, experiment, dataset)
@@ -89,6 +96,22 @@ def fit(
         result[name], result[f"{name}_standard_error"] = mean_and_error(values)
     _record(workdir.path / TABLE, {**result, "step": global_step(model), "fit_steps": result["steps"]})
     return result
+
+
+def _check_steps(folder: Workdir, steps: int) -> None:
+    """Raises `BadInput` where the network was fitted for more steps before."""
+    before = folder.stored_flags()["num_steps"] if folder.flags.exists() else 0
+    if steps < before:
+        raise BadInput(f"flag --fit_steps={steps}: expected {before} or more, as {folder.path} was begun for that many")
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Names what has diverged: the learning rate is the run's, and no flag here."""
+    try:
+        yield
+    except RateTooHigh as error:
+        raise RateTooHigh(f"flag --fit_inference_network: with the run's {one_line(error)}") from error
 
 
 def _record(path: pathlib.Path, row: dict[str, Any]) -> None:

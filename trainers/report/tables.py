@@ -86,6 +86,21 @@ def paper() -> dict[Key, Published]:
     return {tuple(row[n] for n in names): Published(float(row["mean"]), float(row["standard_error"])) for row in rows}
 
 
+def longest(rows: list[Row]) -> list[Row]:
+    """The rows but for those of runs that were continued, and have finished with more steps."""
+    most: dict[tuple, int] = {}
+    for row in rows:
+        if row["status"] == results.FINISHED:
+            most[_run(row)] = max(row["steps"], most.get(_run(row), 0))
+    return [row for row in rows if row["steps"] >= most.get(_run(row), 0)]
+
+
+def _run(row: Row) -> tuple:
+    """What a row is of, but for the number of steps."""
+    names = ("dataset", "task", "model", "method", "learning_rate", "seed")
+    return (*(row[name] for name in names), _shared(row["command"]))
+
+
 def check_comparable(rows: list[Row], path: pathlib.Path) -> None:
     """Raises `BadInput` unless the rows differ only in what the tables show separately.
 

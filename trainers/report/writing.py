@@ -89,7 +89,7 @@ def _read_tables(folder: pathlib.Path, errors: Errors) -> Tables:
 
 
 def _read_table(path: pathlib.Path) -> list[Row]:
-    rows = results.read(path)
+    rows = tables.longest(results.read(path))
     tables.check_comparable(rows, path)
     if not any(row["status"] == results.FINISHED for row in rows):
         raise BadInput(f"{path}: has no finished run; expected a table of trainers.sweep with one or more")

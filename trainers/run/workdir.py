@@ -59,6 +59,10 @@ class Workdir:
         stored = self.stored_flags()
         if self.summary.exists() and not self.has_checkpoint():
             raise BadInput(f"flag --workdir={self.path}: holds a finished run without its checkpoint; {_OTHER}")
+        self.check_continues(stored, flags)
+
+    def check_continues(self, stored: dict[str, Any], flags: dict[str, Any]) -> None:
+        """Raises `BadInput` unless a run with these flags continues the one whose flags are stored."""
         others = [
             f"--{name} was {_text(stored.get(name))} and is now {_text(flags.get(name))}"
             for name in sorted(stored.keys() | flags.keys())
@@ -202,6 +206,11 @@ class Workdir:
             raise BadInput(f"flag --workdir={self.path}: has no checkpoint.keras; expected the folder of a run")
         return self.load(checkpoint)
 
+    def check_is_of_train(self, flag: str = "workdir") -> None:
+        """Raises `BadInput`, which names the flag, unless this is the folder of a run of `trainers.train`."""
+        if "estimator" not in self.stored_flags():
+            raise BadInput(f"flag --{flag}={self.path}: holds no run of trainers.train; expected the folder of one")
+
     def _warn(self, line: str) -> None:
         """Says each line once."""
         if line not in self._said:
@@ -226,13 +235,16 @@ def load_model(workdir: str | os.PathLike) -> StochasticTraining:
         The compiled Keras model, ready for `bound`, `predict` and `fit`.
 
     Raises:
-        BadInput: if there is no checkpoint, or it is damaged.
+        BadInput: if there is no checkpoint, it is damaged, or the run is another program's.
 
     Example:
         model = trainers.run.workdir.load_model("runs/rebar")
         model.bound(rebar_tf.datasets.load("mnist_5k").test).mean()
     """
-    return Workdir(workdir).load_model()
+    run = Workdir(workdir)
+    model = run.load_model()
+    run.check_is_of_train()
+    return model
 
 
 def _text(value: Any) -> str:

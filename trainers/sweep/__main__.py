@@ -20,7 +20,7 @@ on its share of the cores, with a folder of its own below --workdir, where log.t
 for each cell that has finished, diverged or failed. The same command continues an interrupted sweep: finished cells are
 skipped, others resume from their checkpoints; diverged and failed ones are tried again with --retry. A larger
 --num_steps continues finished cells as well. Ctrl-C and SIGTERM save the checkpoints before the program ends, with
-status 130 and 143. The last line of the output counts the cells.
+status 130 and 143. The last line of the output counts the cells; the status is 1 if some failed or were not run.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def cells(settings: Settings) -> list[Cell]:
             raise BadInput(f"flag --models={','.join(models)}: {model!r} is none; expected {', '.join(MODELS)}")
     compared = methods.parse(settings.methods)
     rates = {name: _rates(settings, name) for name in ("learning_rates", "nonlinear_learning_rates")}
-    seeds = [_seed(item, settings) for item in _given(settings, "seeds")]
+    seeds = list(dict.fromkeys(_seed(item, settings) for item in _given(settings, "seeds")))
     return [
         Cell(dataset, task, model, method, rate, seed, settings.experiment.num_steps, settings.shared)
         for (dataset, task), model, method in itertools.product(tasks, models, compared)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from trainers.common.commit import commit
-from trainers.common.errors import DIVERGED_STATUS, IN_USE_STATUS
+from trainers.common.errors import DIVERGED_STATUS, IN_USE_STATUS, one_line
 from trainers.common.signals import SIGNALS
 from trainers.run.workdir import Workdir
 from trainers.sweep import results
@@ -44,6 +44,11 @@ class Job:
     cell: Cell
     folder: pathlib.Path
     free_arguments: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        """Flags of `trainers.train`."""
+        return [*self.cell.arguments, f"--workdir={self.folder}", *self.free_arguments]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +79,15 @@ def run(jobs: Jobs, threads: int = 1, watch: Watch = contextlib.nullcontext, in_
         watch: from the process to a context in which it is waited for.
         in_use_s: seconds in which to try again where another process trains in a folder.
     """
-    for job in jobs:
-        job.folder.mkdir(parents=True, exist_ok=True)
     begin, code = time.monotonic(), commit()
     while True:
-        with open(jobs[0].folder / LOG, "a") as log, _start(jobs, threads, log) as process, watch(process):
+        try:
+            for job in jobs:
+                job.folder.mkdir(parents=True, exist_ok=True)
+            log = open(jobs[0].folder / LOG, "a")  # noqa: SIM115
+        except OSError as error:  # of this folder; the other cells are trained
+            return [Outcome(job.cell, None, one_line(error)) for job in jobs]
+        with log, _start(jobs, threads, log) as process, watch(process):
             status = process.wait()
         if status != IN_USE_STATUS or time.monotonic() - begin > in_use_s:
             return [_outcome(job, jobs, status, code) for job in jobs]
@@ -95,7 +104,7 @@ def run_and_record(runner: Callable[[Jobs], list[Outcome]], jobs: Jobs, table: p
 
 
 def _start(jobs: Jobs, threads: int, log: IO[str]) -> subprocess.Popen:
-    flags = [[*job.cell.arguments, f"--workdir={job.folder}", *job.free_arguments] for job in jobs]
+    flags = [job.arguments for job in jobs]
     return subprocess.Popen(
         [*TRAINER, *flags[0]] if len(jobs) == 1 else [*GROUP_TRAINER, *map(shlex.join, flags)],
         stdin=subprocess.PIPE,  # which closes when this process ends, however it ends

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import shlex
 import time
 from collections.abc import Sequence
 
@@ -13,20 +14,23 @@ import joblib
 
 from trainers.common import build, signals
 from trainers.common.errors import BadInput, one_line
-from trainers.sweep import backends, grid, heartbeat, process, results
+from trainers.run.workdir import Workdir
+from trainers.sweep import backends, grid, group, heartbeat, process, results
 from trainers.sweep.grid import Cell
 from trainers.sweep.process import Job, Jobs, LocalRuns, Outcome
 from trainers.sweep.results import Row
 from trainers.sweep.settings import Settings
 
+NOT_RUN = "not_run"  # of the counts
+_INCOMPLETE_STATUS = 1  # of a sweep of which cells failed, or were not run to the end
 _WORKDIR = "runs/sweep"
 
 
 def run(settings: Settings) -> int:
-    """Trains, or continues to train, the cells; the exit status.
+    """Trains, or continues to train, the cells; the exit status, 0 if all have finished or diverged.
 
     Raises:
-        BadInput: for what every cell would fail at.
+        BadInput: for what every cell would fail at, and folders that hold other runs.
     """
     workdir = pathlib.Path(settings.experiment.workdir or _WORKDIR).absolute()
     table = pathlib.Path(settings.results).absolute() if settings.results else workdir / "results.csv"
@@ -35,16 +39,20 @@ def run(settings: Settings) -> int:
         build.check_name(flag, getattr(settings.experiment, flag))
     _make_folders(workdir, table)
     left = _left(cells, results.read(table), settings.retry)
+    jobs = [Job(cell, workdir / cell.folder, settings.free_arguments) for cell in left]
+    _check_folders(jobs)
     for dataset in dict.fromkeys(cell.dataset for cell in left):
         # Prepared once, before several processes would at a time.
         build.load_dataset(dataclasses.replace(settings.experiment, dataset=dataset))
-    jobs = [Job(cell, workdir / cell.folder, settings.free_arguments) for cell in left]
     stopped_by = _train(jobs, len(cells), table, settings)
     rows = _rows(cells, table)
     print(f"the curves of all cells: tensorboard --logdir={workdir}", flush=True)
     print_best(rows)
-    print(json.dumps(count(cells, rows)), flush=True)
-    return 0 if stopped_by is None else signals.exit_status(stopped_by, "within a sweep")
+    counts = count(cells, rows)
+    print(json.dumps(counts), flush=True)
+    if stopped_by is not None:
+        return signals.exit_status(stopped_by, "within a sweep")
+    return _INCOMPLETE_STATUS if counts[results.FAILED] or counts[NOT_RUN] else 0
 
 
 def _make_folders(workdir: pathlib.Path, table: pathlib.Path) -> None:
@@ -53,6 +61,17 @@ def _make_folders(workdir: pathlib.Path, table: pathlib.Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInput(f"flag --{name}={folder}: {one_line(error)}; expected one that can be made") from error
+
+
+def _check_folders(jobs: Sequence[Job]) -> None:
+    """Raises `BadInput` if a cell's folder holds a run that the cell does not continue: no cell could be trained."""
+    for job in jobs:
+        folder = Workdir(job.folder)
+        try:
+            stored = folder.stored_flags()
+        except BadInput:  # of no run, or of a damaged one, which the cell itself will name
+            continue
+        folder.check_continues(stored, group.parse(shlex.join(job.arguments)).flags())
 
 
 def _left(cells: list[Cell], rows: list[Row], retry: bool) -> list[Cell]:
@@ -150,4 +169,4 @@ def count(cells: list[Cell], rows: list[Row]) -> dict[str, int]:
     """How many cells finished, diverged and failed, and how many have not been run to the end."""
     states = (results.FINISHED, results.DIVERGED, results.FAILED)
     counts = {status: sum(row["status"] == status for row in rows) for status in states}
-    return {**counts, "not_run": len(cells) - len(rows)}
+    return {**counts, NOT_RUN: len(cells) - len(rows)}
