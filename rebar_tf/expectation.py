@@ -62,9 +62,11 @@ def expectation(
     kind = FAMILIES[family]
     logits = kind.check_logits(tf.convert_to_tensor(logits))
     shape = tuple(logits.shape[1:])
-    estimator = _default(estimator, family, shape) if isinstance(estimator, str) else estimators.get(estimator)
+    context_size = None if context is None else context.shape[-1]
+    if isinstance(estimator, str):
+        estimator = _default(estimator, family, shape, context_size)
+    estimator = estimators.get(estimator)
     with tf.init_scope():  # variables live outside of a function that is being traced
-        context_size = None if context is None else context.shape[-1]
         estimator.build_control(estimators.ControlSpec((shape,), (shape,), (kind,), ("expectation",), context_size))
     step = tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32) if seed is None else seed
 
@@ -80,6 +82,6 @@ def expectation(
 
 
 @functools.cache
-def _default(name: str, family: str, shape: tuple[int, ...]) -> estimators.Estimator:
+def _default(name: str, family: str, shape: tuple[int, ...], context_size: int | None) -> estimators.Estimator:
     """The estimator of that name with its defaults, made once for each shape: its variables are constants."""
     return estimators.get(name)

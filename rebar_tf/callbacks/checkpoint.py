@@ -29,7 +29,7 @@ class Checkpoint(keras.callbacks.Callback):
     that is not finite is not saved: `Diverged` is raised, and both files stay.
 
     Args:
-        path: of the file, ending in `.keras`.
+        path: of the file, ending in `.keras`; its folder is made where there is none.
         minutes: between two checkpoints, > 0.
         beside: small files that the checkpoint holds a copy of, where they exist; `copy_beside` reads it.
 
@@ -44,6 +44,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._time = time.monotonic()
 
     def on_train_begin(self, logs: Logs = None) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._time = time.monotonic()
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:

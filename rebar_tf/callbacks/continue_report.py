@@ -12,7 +12,8 @@ class ContinueReport(keras.callbacks.Callback):
     """Continues a report that a checkpoint cut in two, as if training had not stopped.
 
     `fit` starts every epoch with fresh averages. If training resumes within a report, this restores the averages of
-    the checkpoint, so that the report covers all its steps.
+    the checkpoint, so that loss and gradient variance cover all its steps. Metrics that are named in `compile` begin
+    anew, as Keras saves no state of them.
 
     Args:
         every: steps of a report.

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from rebar_tf.diagnostics.compared_variance import ComparedVariance
 from rebar_tf.training import MultiStepTraining, StochasticTraining
+from rebar_tf.training.multi_step import leaves_its_logs
 from rebar_tf.training.step import estimate_step
 from rebar_tf.training.variables import part_of, without
 
@@ -101,6 +102,7 @@ class EstimatorComparison(MultiStepTraining, keras.Model):
         pairs = zip(shared_variables(model), shared_variables(self.followed), strict=True)
         return keras.StatelessScope([(own, followed.value) for own, followed in pairs])
 
+    @leaves_its_logs
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of every method."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.training import StochasticTraining
+from rebar_tf.training.objective import BatchObjective
 
 
 def optimal_scales(
@@ -55,7 +56,7 @@ def optimal_scales(
     def parts(step: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(values)
-            estimate = model.estimator.estimate(lambda: model.objective(x, y)[0], step, model.baseline_context(x, y))
+            estimate = model.estimator.estimate(BatchObjective(model, x, y), step, model.baseline_context(x, y))
             losses = [estimate.plain_loss(), estimate.variate_loss()]
             if losses[1] is None:
                 raise ValueError(

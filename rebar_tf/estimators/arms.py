@@ -64,7 +64,8 @@ class Arms(MultiSampleEstimator):
         others = [evaluate_at(objective, trace, site, decisions.sample(each)) for each in made[1:]]
         values = tf.stack([f, *others])
         signals = (values - tf.reduce_mean(values, axis=0)) / (self.num_samples - 1)
-        total = sum(per_unit(signals[k], each) * each for k, each in enumerate(made))
+        # The signals add up to 0: less the first sample, a unit that has one value in all gets exactly nothing.
+        total = sum(per_unit(signals[k], each) * (each - made[0]) for k, each in enumerate(made))
         weight = one_over_one_less_correlation(decisions.logits, self.num_samples)
         return decisions.to_logits(total * weight * decisions.relevant(made))
 

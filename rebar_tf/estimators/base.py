@@ -12,6 +12,7 @@ import tensorflow as tf
 from rebar_tf.distributions import Distribution
 from rebar_tf.estimators import registry
 from rebar_tf.estimators.baseline import InputDependentBaseline
+from rebar_tf.estimators.control import mark_control
 from rebar_tf.estimators.surrogate import surrogate_loss
 from rebar_tf.sampling import CounterfactualSampler, HardSampler, NoDerivativeError, Sampler, Site
 from rebar_tf.tables import html_table
@@ -146,6 +147,7 @@ class Estimator(keras.layers.Layer):
             self.name, caller=self
         ):  # so that the variables of sublayers, too, are found under this name
             self.build_variables(spec)
+        mark_control(self.variables)
         self.built = True
 
     def build_variables(self, spec: ControlSpec) -> None:

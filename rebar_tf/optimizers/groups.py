@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from rebar_tf.estimators.control import is_control
 from rebar_tf.validation import is_positive
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 else:
     _MixedInto = object
 
-CONTROL_GROUP = r"(^|/)control/"
+CONTROL_GROUP = r"(^|/)control/"  # stands for the variables of estimators, whatever they are named
 
 
 class LearningRateGroups(_MixedInto):
@@ -31,7 +32,8 @@ class LearningRateGroups(_MixedInto):
     Args:
         *args: those of the optimizer.
         groups: `{pattern: factor}`; a variable whose `path` matches the regular expression learns at `factor`
-            times the rate. The first match counts. By default the estimator's variables have the factor 10.
+            times the rate. The first match counts. The pattern `r"(^|/)control/"` stands for the estimator's variables,
+            whatever they are named; by default they have the factor 10.
         **kwargs: those of the optimizer.
 
     Raises:
@@ -58,7 +60,7 @@ class LearningRateGroups(_MixedInto):
     def learning_rate_factor(self, variable: keras.Variable) -> float:
         """The factor of the variable's group; 1 for a variable in no group."""
         for pattern, factor in self.groups.items():
-            if re.search(pattern, variable.path):
+            if is_control(variable) if pattern == CONTROL_GROUP else re.search(pattern, variable.path):
                 return float(factor)
         return 1.0
 
@@ -116,11 +118,6 @@ class LearningRateGroups(_MixedInto):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": dict(self.groups)}
-
-
-def is_control(variable: keras.Variable) -> bool:
-    """Whether a variable is one of an estimator's: temperature, scale, baseline."""
-    return re.search(CONTROL_GROUP, variable.path) is not None
 
 
 def zero_after(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

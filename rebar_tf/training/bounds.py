@@ -90,7 +90,10 @@ def _log_sum(
     log_sum = tf.fill([batch], tf.constant(-1e300, tf.float64))
     for start in range(0, num_samples, _SAMPLES_PER_PROGRAM):
         count = min(_SAMPLES_PER_PROGRAM, num_samples - start)
-        log_sum = _add_samples(model, data, log_sum, tf.constant(first + start, tf.int64), tf.constant(count, tf.int64))
+        places = tf.constant(first + start, tf.int64), tf.constant(count, tf.int64)
+        # One program for what the model is compiled with now, of which a trace holds the loss.
+        compiled = getattr(model, "_compile_loss", None), getattr(model, "coupled_batch", None)
+        log_sum = _add_samples(model, compiled, data, log_sum, *places)
         if progress is not None:
             log_sum.numpy()  # waits for the program
             progress(batch * count)
@@ -99,9 +102,15 @@ def _log_sum(
 
 @tf.function(autograph=False, jit_compile=True, reduce_retracing=False)
 def _add_samples(
-    model: HasObjective, data: tuple[Any, ...], log_sum: tf.Tensor, first: tf.Tensor, count: tf.Tensor
+    model: HasObjective,
+    compiled: tuple[Any, ...],
+    data: tuple[Any, ...],
+    log_sum: tf.Tensor,
+    first: tf.Tensor,
+    count: tf.Tensor,
 ) -> tf.Tensor:
     """`log_sum` with `count` more samples in it. Neither number is compiled in: one program serves every K."""
+    del compiled  # another one is another program
 
     def add_sample(k: tf.Tensor, log_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with HardSampler(first + k, _BOUND_STREAM, training=False), refusing_coupled("A multi-sample bound"):

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from rebar_tf.training.graph import is_scored, normalising, sampled_layers
-from rebar_tf.training.keras_loss import batch_size, coupled, per_example
+from rebar_tf.training.keras_loss import batch_size, coupled, per_example, whole
 from rebar_tf.training.multi_step import MultiStepTraining
 
 
@@ -53,11 +53,15 @@ class CompiledObjective(MultiStepTraining):
         y_pred = self(x, training=training)
         if self.has_own_loss:
             total = self._compute_loss(x, y, y_pred, sample_weight, training=training)
+            if total.shape.rank != 0:
+                raise ValueError(
+                    f"`compute_loss` of model {self.name!r} must return a scalar. Received: shape {total.shape}"
+                )
             return coupled(total, batch_size(x)), y_pred
         if self._compile_loss is None:
             return tf.zeros([batch_size(x)]), y_pred
         if self.couples_examples:
-            return coupled(self._compile_loss(y, y_pred, sample_weight), batch_size(x)), y_pred
+            return coupled(whole(self._compile_loss, y, y_pred, sample_weight), batch_size(x)), y_pred
         return per_example(self._compile_loss, y, y_pred, sample_weight), y_pred
 
     @property
@@ -107,6 +111,7 @@ class CompiledObjective(MultiStepTraining):
         if sampled is None:
             return [], losses
         layers = [each for each in sampled if isinstance(each, keras.layers.Layer)]  # and not an operation, as a slice
+        layers += filter(is_scored, self._flatten_layers())  # an activity regularizer of theirs sees their samples
         ids = {number for layer in layers for number in layer._loss_ids}
         return [loss for loss in losses if id(loss) not in ids], [loss for loss in losses if id(loss) in ids]
 

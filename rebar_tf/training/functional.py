@@ -41,8 +41,8 @@ class StochasticModel(StochasticTraining, keras.Model):
         self.coupled_batch = coupled_batch
         if not all(layer.built for layer in self.stochastic_layers):  # within one whose output's shape is known
             self(one_of_zeros(self.input))
-        shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs)]
-        known = all(None not in shape for shape in shapes)
+        shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs) if tensor.dtype != "string"]
+        known = shapes and all(None not in shape for shape in shapes)
         self.build_estimator(sum(map(math.prod, shapes)) if known else None)
 
     def get_config(self) -> dict[str, Any]:

@@ -133,7 +133,8 @@ def combine(
         if h is not None and eta is not None and not parts and few and eta.shape.rank == 0:
             loss = tf.reduce_mean(estimate.loss(eta)) + added_loss
             with tape.stop_recording():
-                return Gradient.whole(tf.cast(scaled_gradients(tape, loss, [variable.value])[0], tf.float32))
+                (whole,) = scaled_gradients(tape, loss, [variable.value])
+            return Gradient.whole(tf.cast(tf.convert_to_tensor(whole), tf.float32))
         if len(parts) == 1 and f is None and h is None:
             return parts[0].gradient(eta)
         other_uses = scaled_sum(f, h, eta)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.losses import loss as keras_loss
 
@@ -23,9 +24,13 @@ class PerExampleLoss:
 
     Args:
         loss: a `keras.losses.Loss`.
+
+    Raises:
+        ValueError: for a loss without a reduction.
     """
 
     def __init__(self, loss: keras.losses.Loss):
+        check_reduces(loss)
         self.loss = loss
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
@@ -41,7 +46,7 @@ class PerExampleLoss:
         values = keras.ops.convert_to_tensor(values, dtype=loss.dtype)
         if values.shape.rank == 0:
             return coupled(values, batch)
-        if pairs_examples(y_true, y_pred, values):
+        if pairs_examples(y_true, y_pred, values) or compares_examples(loss, y_pred):
             return coupled(loss(*given), batch)
         weights = keras_loss.apply_mask(
             None if sample_weight is None else keras.ops.convert_to_tensor(sample_weight, dtype=values.dtype),
@@ -73,6 +78,22 @@ def pairs_examples(y_true: Any, y_pred: Any, values: tf.Tensor) -> bool:
     return y_true.shape.rank > y_pred.shape.rank <= values.shape.rank
 
 
+def compares_examples(loss: keras.losses.Loss, y_pred: Any) -> bool:
+    """Whether a loss of Keras's takes the examples of a batch together: `Circle`, and any along their axis."""
+    axes = getattr(loss, "_fn_kwargs", {}).get("axis")
+    along = {axis % y_pred.shape.rank for axis in np.ravel(axes)} if axes is not None else ()
+    return getattr(loss, "fn", None) is keras.losses.circle or 0 in along
+
+
+def check_reduces(loss: keras.losses.Loss) -> None:
+    """ValueError for a loss without a reduction: Keras sums its values, with the other losses added to each."""
+    if loss.reduction in (None, "none"):
+        raise ValueError(
+            f"Loss {loss.name!r} must have a reduction: 'sum_over_batch_size', 'sum' or 'mean_with_sample_weight'. "
+            f"Received: reduction={loss.reduction!r}"
+        )
+
+
 def per_example(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
     """`[batch]`: the compiled loss of each example, with the weights of several losses.
 
@@ -82,14 +103,27 @@ def per_example(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> t
         y_pred: the model's outputs.
         sample_weight: as Keras takes it, or None.
     """
-    if not compile_loss.built:
-        with keras.StatelessScope():  # which resolves names and structure, and leaves the metrics as they are
-            compile_loss(y, y_pred, sample_weight)
+    build_losses(compile_loss, y, y_pred, sample_weight)
     parts = object.__new__(type(compile_loss))  # its own copying would save and load it
     vars(parts).update(vars(compile_loss))
     parts._flat_losses = [each._replace(loss=PerExampleLoss(each.loss)) for each in compile_loss._flat_losses]
     parts._metrics = [None] * len(parts._flat_losses)  # the losses of single outputs are not counted here
     return tf.cast(parts(y, y_pred, sample_weight), tf.float32)
+
+
+def whole(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
+    """The compiled loss of the whole batch, a scalar."""
+    build_losses(compile_loss, y, y_pred, sample_weight)
+    for each in compile_loss._flat_losses:
+        check_reduces(each.loss)
+    return compile_loss(y, y_pred, sample_weight)
+
+
+def build_losses(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> None:
+    """Resolves names and structure of the losses, and leaves their metrics as they are."""
+    if not compile_loss.built:
+        with keras.StatelessScope():
+            compile_loss(y, y_pred, sample_weight)
 
 
 def coupled(total: tf.Tensor, batch: tf.Tensor | int) -> tf.Tensor:

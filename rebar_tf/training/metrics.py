@@ -75,7 +75,7 @@ class LogGradientVariance(SavedMetric):
 
     def _add(self, shape: Sequence[int], name: str) -> keras.Variable:
         """A variable that is the same on all replicas of a strategy, as they take in the same gradients."""
-        return self.add_variable(shape, "zeros", aggregation="only_first_replica", name=name)
+        return self.add_variable(shape, "zeros", "float32", aggregation="only_first_replica", name=name)
 
     def update_state(self, gradients: Sequence[tf.Tensor | Callable[[], tf.Tensor] | None]) -> None:
         """Takes in one step's gradient.

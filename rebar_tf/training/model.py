@@ -15,6 +15,7 @@ from rebar_tf.sampling import HardSampler, current
 from rebar_tf.training.bounds import multi_sample_bound
 from rebar_tf.training.gradients import Gradient, MaybeTensor
 from rebar_tf.training.metrics import LogGradientVariance, run_if
+from rebar_tf.training.multi_step import leaves_its_logs
 from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
 from rebar_tf.training.variables import ModelVariables, without
@@ -43,10 +44,13 @@ class StochasticTraining(ModelVariables):
     ...         return self.decoder(self.units(self.encoder(x), training=training))
     """
 
-    def baseline_context(self, x: Any, y: Any = None) -> tf.Tensor:
-        """`[batch, size]` float32, what input-dependent baselines see: the inputs, flattened."""
-        flat = [tf.reshape(tf.cast(part, tf.float32), [tf.shape(part)[0], -1]) for part in keras.tree.flatten(x)]
-        return tf.concat(flat, axis=-1) if len(flat) > 1 else flat[0]
+    def baseline_context(self, x: Any, y: Any = None) -> tf.Tensor | None:
+        """`[batch, size]` float32, what input-dependent baselines see: the inputs that are numbers, flattened.
+
+        None where none are; there then is no baseline.
+        """
+        flat = [flattened(part) for part in keras.tree.flatten(x) if is_of_numbers(part)]
+        return tf.concat(flat, axis=-1) if len(flat) > 1 else flat[0] if flat else None
 
     def build_estimator(self, context_size: int | None, seed: int | None = None) -> None:
         """Creates the estimator that the stochastic layers name, with its variables; all state exists from then on.
@@ -97,12 +101,26 @@ class StochasticTraining(ModelVariables):
     def _build_from(self, x: Any) -> None:
         """Builds the model and its estimator at the first batch, for a subclassed model that was not built before."""
         if self.estimator is not None:
+            self._check_variables()
             return
         with tf.init_scope():
             example = one_of_zeros(x)
             if not self.built:
                 self(example)
-            self.build_estimator(self.baseline_context(example).shape[-1])
+            context = self.baseline_context(example)
+            self.build_estimator(None if context is None else context.shape[-1])
+
+    def _check_variables(self) -> None:
+        """ValueError if layers have got other variables since the estimator was built, as by `enable_lora`."""
+        now = [(variable.path, tuple(variable.shape)) for variable in self.all_model_variables]
+        before = [tuple(moment.shape) for moment in self.gradient_variance.first]
+        if [shape for _, shape in now] != before:
+            raise ValueError(
+                f"Layers of model {self.name!r} have other variables than when it was made, for which there are no "
+                "scales and moments: change layers first, and make a new model of them, as in "
+                f"`rt.StochasticModel(model.inputs, model.outputs)`. Received: {len(now)} variables where there were "
+                f"{len(before)}: {', '.join(path for path, _ in now)}"
+            )
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Keras takes the mean of what the replicas get, which there is none of for boolean inputs.
@@ -186,6 +204,7 @@ class StochasticTraining(ModelVariables):
             scaled = [g if g is None else tf.where(finite, g, np.nan) for g in scaled]
         self.optimizer.apply_gradients(zip(scaled, self.trainable_variables, strict=True))
 
+    @leaves_its_logs
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step of `fit`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -224,6 +243,7 @@ class StochasticTraining(ModelVariables):
         run_if(finite, lambda: self.gradient_variance.update_state(aligned))
         self.gradient_variance.overflows.assign_add(1.0 - tf.cast(finite, tf.float32))
 
+    @leaves_its_logs
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of `evaluate`: the objective at hard samples, drawn from a stream of its own."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -276,6 +296,17 @@ def over_replicas(tensors: list[MaybeTensor]) -> list[MaybeTensor]:
         return tensors
     means = iter(replica.all_reduce(tf.distribute.ReduceOp.MEAN, present))
     return [tensor if tensor is None else next(means) for tensor in tensors]
+
+
+def is_of_numbers(part: Any) -> bool:
+    """Whether an input is a tensor of numbers, dense or sparse, that a baseline can see."""
+    return tf.as_dtype(part.dtype) != tf.string and not isinstance(part, tf.RaggedTensor)
+
+
+def flattened(part: Any) -> tf.Tensor:
+    """`[batch, size]` float32."""
+    dense = tf.sparse.to_dense(part) if isinstance(part, tf.SparseTensor) else part
+    return tf.reshape(tf.cast(dense, tf.float32), [tf.shape(dense)[0], -1])
 
 
 def one_of_zeros(x: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -32,13 +32,21 @@ else:
     _MixedInto = object
 
 Logs = dict[str, tf.Tensor]
+Step = TypeVar("Step", bound=Callable[..., Any])
+
+
+def leaves_its_logs(step: Step) -> Step:
+    """Marks a step whose logs are in the model's state: a program of many steps returns none of them."""
+    vars(step)["leaves_its_logs"] = True
+    return step
 
 
 class MultiStepTraining(_MixedInto):
     """Gives a Keras model that trains under XLA one program for `steps_per_execution` steps.
 
     Derive from this and `keras.Model`. Programs are compiled where XLA is asked for and there is no distribution
-    strategy; under a strategy they are loops, see `replicated_function`; everywhere else Keras's own way is taken.
+    strategy; under a strategy they are loops, see `replicated_function`; everywhere else, and for a step of a
+    subclass's own, Keras's own way is taken.
     """
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
@@ -54,7 +62,8 @@ class MultiStepTraining(_MixedInto):
     def runs_many_steps(self) -> bool:
         """Whether an execution is one XLA program of several steps."""
         several = self.jit_compile and not self.run_eagerly and self.steps_per_execution > 1
-        return several and self._distribute_strategy is None and not tf.distribute.has_strategy()
+        alone = self._distribute_strategy is None and not tf.distribute.has_strategy()
+        return several and alone and hasattr(self.train_step, "leaves_its_logs")
 
     def make_train_function(self, force: bool = False) -> None:
         """Keras's, or one program of `steps_per_execution` steps where XLA is asked for, or under a strategy."""
@@ -78,6 +87,13 @@ class MultiStepTraining(_MixedInto):
     def _on_replicas(self, by_keras: Any, step: Callable[[Any], Logs], read_logs: Callable[[], Logs]) -> Any:
         """Keras's function, or under a strategy another one for what the strategy distributes."""
         if self._distribute_strategy is None or self.run_eagerly:
+            return by_keras
+        if not hasattr(step, "leaves_its_logs"):
+            if self.steps_per_execution > 1:  # of which Keras's loop fails in TensorFlow
+                raise ValueError(
+                    f"`steps_per_execution` must be 1 under a distribution strategy where a model has a "
+                    f"`{step.__name__}` of its own. Received: steps_per_execution={self.steps_per_execution}"
+                )
             return by_keras
         replicated = replicated_function(self._distribute_strategy, step, read_logs, self.steps_per_execution)
 
@@ -133,7 +149,7 @@ def step_by_step(train_step: Callable[[Any], Logs], read_logs: Callable[[], Logs
 
     def program(batches: Any, count: tf.Tensor) -> Logs:
         def one_step(i: tf.Tensor) -> tuple[tf.Tensor]:
-            train_step(tf.nest.map_structure(lambda part: part[i], batches))
+            train_step(tf.nest.map_structure(lambda part: part if part is None else part[i], batches))
             return (i + 1,)
 
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)])
@@ -159,47 +175,61 @@ def multi_step_function(program: Program, steps: int) -> Any:
         return program(batches, count)
 
     @tf.function(autograph=False)
-    def gather(iterator: tf.data.Iterator) -> StackedBatches:
-        return _gather(iterator, steps)
+    def gather(iterator: tf.data.Iterator, most: tf.Tensor) -> StackedBatches:
+        return _gather(iterator, steps, most)
+
+    def train_one(batch: Any) -> Logs:
+        stacked = tf.nest.map_structure(lambda part: part if part is None else tf.expand_dims(part, 0), batch)
+        return train(stacked, tf.constant(1))
 
     def function(iterator: tf.data.Iterator) -> Logs:
+        if not hasattr(iterator, "element_spec"):  # of `train_on_batch`: a generator of one
+            return train_one(keras.utils.pack_x_y_sample_weight(*keras.utils.unpack_x_y_sample_weight(next(iterator))))
         is_stacked = isinstance(iterator.element_spec, StackedBatches)
-        batches, count, rest, has_rest = next(iterator) if is_stacked else gather(iterator)
-        if not (count or has_rest):
+        taken, logs = 0, None
+        while taken < steps:  # one turn, but where batches of several shapes are mixed
+            batches, count, rest, has_rest = (
+                next(iterator) if is_stacked else gather(iterator, tf.constant(steps - taken))
+            )
+            if count:
+                logs = train(batches, count)
+            if has_rest:
+                logs = train_one(rest)
+            if is_stacked or not has_rest:
+                break
+            taken += int(count) + 1
+        if logs is None:
             raise StopIteration
-        if count:
-            logs = train(batches, count)
-        if has_rest:
-            logs = train(tf.nest.map_structure(lambda part: part[tf.newaxis], rest), tf.constant(1))
         return logs
 
     vars(function)["program"] = train  # for profiles and benchmarks: takes stacked batches and their count
     return function
 
 
-def _gather(iterator: tf.data.Iterator, steps: int) -> StackedBatches:
-    """Up to `steps` batches of the size of the first one, stacked, and the odd-sized one that ends an epoch."""
+def _gather(iterator: tf.data.Iterator, steps: int, most: tf.Tensor) -> StackedBatches:
+    """Up to `most` batches of the shapes of the first one, stacked, and the one of another shape that follows them."""
     spec = tf.nest.flatten(iterator.element_spec)
     arrays = [tf.TensorArray(part.dtype, steps, element_shape=part.shape, clear_after_read=False) for part in spec]
 
-    def body(i: tf.Tensor, more: tf.Tensor, odd: tf.Tensor, rows: tf.Tensor, *arrays: tf.TensorArray) -> tuple:
+    def body(i: tf.Tensor, more: tf.Tensor, odd: tf.Tensor, shapes: tf.Tensor, *arrays: tf.TensorArray) -> tuple:
         batch = iterator.get_next_as_optional()
 
         def take() -> tuple:
             parts = tf.nest.flatten(batch.get_value())
-            size = tf.shape(parts[0])[0]
-            differs = tf.logical_and(i > 0, size != rows)
+            own = tf.concat([tf.shape(part) for part in parts], axis=0)
+            differs = tf.logical_and(i > 0, tf.reduce_any(own != shapes))
             written = [array.write(i, part) for array, part in zip(arrays, parts, strict=True)]
-            return i + 1, tf.logical_not(differs), differs, tf.where(i > 0, rows, size), *written
+            return i + 1, tf.logical_not(differs), differs, tf.where(i > 0, shapes, own), *written
 
         def stop() -> tuple:
-            return i, tf.constant(False), odd, rows, *arrays
+            return i, tf.constant(False), odd, shapes, *arrays
 
         return tf.cond(batch.has_value(), take, stop)
 
-    start = [tf.constant(0), tf.constant(True), tf.constant(False), tf.constant(0), *arrays]
+    none = tf.zeros([sum(len(part.shape) for part in spec)], tf.int32)
+    start = [tf.constant(0), tf.constant(True), tf.constant(False), none, *arrays]
     i, _, odd, _, *arrays = tf.while_loop(
-        lambda i, more, *_: tf.logical_and(more, i < steps), body, start, parallel_iterations=1
+        lambda i, more, *_: tf.logical_and(more, i < most), body, start, parallel_iterations=1
     )
     count = i - tf.cast(odd, tf.int32)
     places = tf.minimum(tf.range(steps), tf.maximum(count - 1, 0))

@@ -49,7 +49,8 @@ class BatchObjective:
             with pass_scope(self.model) as scope:
                 f, y_pred = self._objective()
             mean = batch_mean(f)
-            if any(layer.shared for layer in self.model.stochastic_layers) and not mixed:
+            shared = any(layer.shared and layer.local is None for layer in self.model.stochastic_layers)
+            if shared and not mixed:
                 f = coupled(mean, batch_size(f))
             direct, sampled = self.model.split_losses(scope.losses)
             self._check_has_loss([*direct, *sampled])

@@ -132,6 +132,12 @@ def test_small_files_are_saved_along(tmp_path):
     assert value(path) == 1.0
 
 
+def test_its_folder_is_made_when_training_begins(tmp_path):
+    callback = saving(tmp_path / "a" / "b" / "checkpoint.keras", network())
+    callback.on_train_begin()
+    assert (tmp_path / "a" / "b").is_dir()
+
+
 def test_checkpoints_are_minutes_apart_and_at_the_end(tmp_path, monkeypatch):
     now, saved = [100.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

@@ -54,12 +54,18 @@ class MeanActivity(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("estimator", slow_but(("rebar", "disarm"), ESTIMATORS))
-@pytest.mark.parametrize("how", ["add_loss", "regularizer"])
+@pytest.mark.parametrize("how", ["add_loss", "regularizer", "regularizer of the units"])
 def test_added_losses_of_samples(estimator, how):
     inputs = keras.Input((3,))
     b = units(estimator, inputs)
     if how == "add_loss":
         outputs = keras.layers.Dense(2)(MeanActivity()(b))
+    elif how == "regularizer of the units":
+        penalty = keras.regularizers.L1(0.5)
+        b = rt.layers.StochasticBinary(estimator, values=(0, 1), activity_regularizer=penalty)(
+            keras.layers.Dense(2)(inputs)
+        )
+        outputs = keras.layers.Dense(2)(b)
     else:
         outputs = keras.layers.Dense(2, activity_regularizer=keras.regularizers.L2(0.5))(b)
     assert_unbiased(finish(inputs, outputs), X, Y)
@@ -125,6 +131,46 @@ def test_reductions_and_sample_weights(estimator, reduction):
     model = finish(inputs, keras.layers.Dense(2)(units(estimator, inputs)), loss=loss)
     repeats = 1 if reduction == "sum" else REPEATS
     assert_unbiased(model, X, Y, np.array([0.5, 2.0, 1.0], np.float32), repeats=repeats)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (keras.losses.Circle(), np.array([0, 1, 0])),
+        (keras.losses.circle, np.array([0, 1, 0])),
+        (keras.losses.CosineSimilarity(axis=0), Y),
+        (keras.losses.CosineSimilarity(axis=-2), Y),
+    ],
+    ids=["Circle", "circle", "axis 0", "axis -2"],
+)
+def test_a_loss_that_compares_the_examples(loss, targets):
+    inputs = keras.Input((3,))
+    model = finish(inputs, keras.layers.Dense(2)(units("rloo", inputs)), loss=loss)
+    assert_unbiased(model, X, targets, count=12000, power=0.3)
+
+
+@pytest.mark.parametrize("coupled", [None, True])
+@pytest.mark.parametrize("reduction", [None, "none"])
+def test_a_loss_without_a_reduction_is_refused(reduction, coupled):
+    inputs = keras.Input((3,))
+    model = finish(inputs, keras.layers.Dense(2)(units("rloo", inputs)), loss=keras.losses.Huber(reduction=reduction))
+    model.coupled_batch = coupled
+    with pytest.raises(ValueError, match="Loss 'huber_loss' must have a reduction: 'sum_over_batch_size', 'sum' or"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_a_compute_loss_of_several_values_is_refused():
+    class OfExamples(rt.StochasticModel):
+        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+            return tf.reduce_mean(tf.square(y - y_pred), axis=1)
+
+    inputs = keras.Input((3,))
+    model = OfExamples(inputs, keras.layers.Dense(2)(units("rloo", inputs)), name="own")
+    model.compile("sgd")
+    with pytest.raises(
+        ValueError, match=r"`compute_loss` of model 'own' must return a scalar. Received: shape \(None,\)"
+    ):
+        model.fit(X, Y, verbose=0)
 
 
 def test_integer_targets():

@@ -80,6 +80,18 @@ def test_gates_that_the_whole_batch_shares(estimator):
     assert 5.0 * report.standard_error[place].max() < 0.5 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize(("gates", "is_coupled"), [("straight_through", False), ("reinforce", True)])
+def test_shared_gates_take_the_whole_batch_for_a_signal_unless_they_have_a_derivative(gates, is_coupled):
+    inputs = keras.Input((3,))
+    units = rt.layers.StochasticBinary("reinforce", seed=2)(keras.layers.Dense(2)(Gate(gates)(inputs)))
+    model = randomized(rt.StochasticModel(inputs, keras.layers.Dense(2)(units)))
+    objective = BatchObjective(model, X, Y)
+    with rt.sampling.HardSampler(0):
+        f = objective()
+    assert objective.is_coupled == is_coupled
+    assert (np.ptp(f) == 0.0) == is_coupled
+
+
 def test_shared_gates_are_saved_and_drawn_once_for_the_batch(tmp_path):
     model = randomized(gated("rebar"))
     model.fit(X, Y, verbose=0)

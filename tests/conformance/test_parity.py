@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import rebar_tf as rt
+from rebar_tf.estimators.control import mark_control
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)  # a ragged last batch of 8
@@ -184,8 +185,8 @@ def test_weight_decay_and_clipping_are_keras_s_and_leave_the_estimator_alone():
         values = []
         for kind in (rt.optimizers.Adam, keras.optimizers.Adam):
             model = keras.Variable([1.0, -2.0], name="kernel")
-            with keras.name_scope("control"):
-                control = keras.Variable([1.0], name="raw_eta")
+            control = keras.Variable([1.0], name="raw_eta")
+            mark_control([control])
             optimizer = kind(0.1, beta_2=0.999, epsilon=1e-8, **options)
             trained = [model, control] if kind is rt.optimizers.Adam else [model]
             optimizer.build(trained)

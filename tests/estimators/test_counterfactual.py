@@ -242,6 +242,35 @@ def test_certain_units_have_a_finite_estimate(family, name):
     assert np.isfinite(tape.gradient(value, logits)).all()
 
 
+@pytest.mark.parametrize("name", ["disarm", "arms", "carms"])
+@FAMILIES
+def test_a_unit_that_has_one_value_in_all_samples_has_no_gradient_at_all(family, name):
+    """Also where f is large, and its differences are rounded."""
+    logits = np.array([[60.0, -60.0, 0.0]] * 32, np.float32)
+    logits = tf.constant(logits if family == "bernoulli" else np.stack([logits, -logits], axis=1))
+    weights = tf.constant(RNG.normal(size=logits.shape[1:]), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = rt.expectation(
+            lambda b: 1234.5 + 100.0 * tf.reduce_sum(tf.reshape(weights * b, [32, -1]), axis=1),
+            logits,
+            name,
+            family=family,
+            seed=0,
+        )
+    gradient = tape.gradient(value, logits).numpy()
+    assert not gradient[:, :2].any() if family == "bernoulli" else not gradient.any()
+    assert family == "categorical" or gradient[:, 2].any()
+
+
+def test_a_baseline_may_see_another_context_in_another_call():
+    logits = tf.zeros([4, 2])
+    for size in (3, None, 5, 3):
+        context = None if size is None else tf.ones([4, size])
+        value = rt.expectation(lambda b: b[:, 0], logits, "nvil", context=context, seed=0)
+        assert value.shape == (4,)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 5, 8])
 def test_decisions_have_the_law_of_the_classes(classes):
     logits = RNG.normal(size=(4, 2, classes)) * 3

@@ -1,6 +1,7 @@
 """Learning-rate groups with any Keras optimizer, and what each argument of Keras does beside them."""
 
 import contextlib
+import copy
 
 import keras
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 import rebar_tf as rt
+from rebar_tf.estimators.control import mark_control
+from rebar_tf.optimizers.groups import CONTROL_GROUP
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(16, 3)).astype(np.float32)
@@ -94,18 +97,28 @@ def test_a_group_learns_as_a_keras_optimizer_of_its_rate_does(name):
 
 def test_a_weight_decay_is_at_the_rate_of_the_group_and_leaves_the_estimator_alone():
     variable = keras.Variable([2.0], name="kernel")
-    with keras.name_scope("control"):
-        control = keras.Variable([2.0], name="log_temperature")
-    optimizer = with_groups("SGD")(0.1, weight_decay=0.5, groups={"kernel": 0.2, "control": 10.0})
+    control = keras.Variable([2.0], name="log_temperature")
+    mark_control([control])
+    optimizer = with_groups("SGD")(0.1, weight_decay=0.5, groups={"kernel": 0.2, CONTROL_GROUP: 10.0})
     train(optimizer, [variable, control], [[np.zeros(1, np.float32)] * 2])
     assert variable.numpy()[0] == pytest.approx(2.0 * (1.0 - 0.1 * 0.2 * 0.5))
     assert control.numpy()[0] == 2.0
 
 
+def test_the_estimator_s_variables_are_known_by_what_they_are_and_not_by_their_names():
+    x = keras.Input((3,))
+    layer = rt.layers.StochasticBinary(rt.estimators.Rebar(name="mine"))
+    model = rt.StochasticModel(x, keras.layers.Dense(2, name="control")(layer(keras.layers.Dense(2)(x))))
+    for made in (model, copy.deepcopy(model)):
+        optimizer = rt.optimizers.Adam(0.1)
+        factors = [optimizer.learning_rate_factor(variable) for variable in made.trainable_variables]
+        assert factors == [1.0] * len(made.model_variables) + [10.0] * len(made.control_variables)
+
+
 @pytest.mark.parametrize("option", ["clipnorm", "clipvalue", "global_clipnorm"])
 def test_clipping_where_the_estimator_alone_is_trained(option):
-    with keras.name_scope("control"):
-        control = keras.Variable([2.0], name="log_temperature")
+    control = keras.Variable([2.0], name="log_temperature")
+    mark_control([control])
     train(with_groups("SGD")(0.1, **{option: 0.01}), [control], [[np.ones(1, np.float32)]])
     assert control.numpy()[0] == pytest.approx(1.0)
 

@@ -49,6 +49,76 @@ def test_a_step_is_traced_once(jit_compile, steps):
     assert len(traces) == 1
 
 
+class OwnLogs(rt.StochasticModel):
+    def train_step(self, data):
+        return {"mine": tf.constant(7.0), "loss": super().train_step(data)["loss"]}
+
+
+@pytest.mark.parametrize("how", ["many steps", "two devices"])
+def test_a_step_of_ones_own_has_the_logs_that_it_returns(how):
+    strategy = (
+        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if how == "two devices" else tf.distribute.get_strategy()
+    )
+    with strategy.scope():
+        x = keras.Input((3,))
+        b = rt.layers.StochasticBinary(estimator="reinforce")(keras.layers.Dense(2)(x))
+        model = OwnLogs(x, keras.layers.Dense(2)(b))
+        many = how == "many steps"
+        model.compile("sgd", loss="mse", jit_compile=many, steps_per_execution=2 if many else 1)
+    logs = model.fit(np.zeros([8, 3]), np.ones([8, 2]), batch_size=2, verbose=0).history
+    assert logs["mine"] == [7.0]
+    assert logs["loss"][0] > 0.0
+
+
+def test_a_step_of_ones_own_is_taken_alone_under_a_strategy():
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        x = keras.Input((3,))
+        b = rt.layers.StochasticBinary(estimator="reinforce")(keras.layers.Dense(2)(x))
+        model = OwnLogs(x, keras.layers.Dense(2)(b))
+        model.compile("sgd", loss="mse", jit_compile=False, steps_per_execution=2)
+    with pytest.raises(ValueError, match=r"`steps_per_execution` must be 1 .* `train_step` of its own. Received: .*=2"):
+        model.fit(np.zeros([8, 3]), np.ones([8, 2]), batch_size=2, verbose=0)
+
+
+def small_network(**compiled):
+    keras.utils.set_random_seed(1)
+    x = keras.Input((None, 3))
+    b = rt.layers.StochasticBinary("reinforce", seed=1)(keras.layers.Dense(2)(x))
+    model = rt.StochasticModel(x, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(b)))
+    model.compile(keras.optimizers.SGD(0.1), loss="mse", **compiled)
+    return model
+
+
+ONE_BY_ONE, MANY = {"jit_compile": False}, {"jit_compile": True, "steps_per_execution": 3}
+
+
+@pytest.mark.parametrize("weights", [None, np.array([0.5, 2.0], np.float32)])
+def test_a_single_batch_is_trained_on_by_a_program_of_many_steps(weights):
+    models = [small_network(**compiled) for compiled in (ONE_BY_ONE, MANY)]
+    for _ in range(2):
+        logs = [m.train_on_batch(np.ones([2, 4, 3]), np.ones([2, 2]), weights, return_dict=True) for m in models]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("lengths", [[4, 4, 5, 5, 5, 4, 6, 4], [4, 5, 4, 5, 4, 5], [4, 4, 4, 4]])
+def test_batches_of_several_shapes_are_all_taken_in_their_order(lengths):
+    def batches():
+        for i, length in enumerate(lengths):
+            yield np.full([2, length, 3], 0.1 * i, np.float32), np.ones([2, 2], np.float32)
+
+    specs = (tf.TensorSpec([2, None, 3]), tf.TensorSpec([2, 2]))
+    data = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    data = data.apply(tf.data.experimental.assert_cardinality(len(lengths)))
+    models = [small_network(**compiled) for compiled in (ONE_BY_ONE, MANY)]
+    histories = [model.fit(data, epochs=2, shuffle=False, verbose=0).history for model in models]
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-5)
+    assert [int(model.optimizer.iterations) for model in models] == [2 * len(lengths)] * 2
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(("optimizer", "copies"), [(rt.optimizers.Adam, 0), (keras.optimizers.Adam, 1)])
 def test_no_weight_is_copied_where_updates_wait_for_the_passes(optimizer, copies):
     """XLA copies one that may be updated before its last reader is done: here that of the layer after the sample."""
