@@ -722,8 +722,8 @@ MUTATIONS = (
     Mutation(
         "a program of several steps trains on its first batch only",
         "rebar_tf/training/multi_step.py",
-        "lambda part: part[i], batches",
-        "lambda part: part[0 * i], batches",
+        "part if part is None else part[i], batches",
+        "part if part is None else part[0 * i], batches",
         PROGRAMS,
     ),
     # Optimizers
@@ -1356,8 +1356,8 @@ MUTATIONS = (
     Mutation(
         "a checkpoint replaces the others in the figure",
         "trainers/evaluate/inference.py",
-        'if other["step"] != row["step"]]',
-        "if False]",
+        'if other["step"] != row["step"]',
+        "if False",
         EVALUATE,
     ),
     Mutation(
