@@ -12,8 +12,8 @@ images in nats, at the end and after the 50 steps in which the objective has bee
 images.
 
 Each cell is a row of docs/leaderboard.csv as soon as it is done: a run that is broken off goes on where it
-was. At the end the tables of docs/leaderboard.md are written from the rows of these seconds. A cell takes some 15
-seconds more than its training; `--cores` works on several at a time.
+was. At the end the tables of docs/leaderboard.md are written from the rows of these seconds and models. A cell takes
+some 15 seconds more than its training; `--cores` works on several at a time.
 """
 
 from __future__ import annotations

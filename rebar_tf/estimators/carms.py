@@ -35,7 +35,7 @@ class Carms(Arms):
     For layer i of several, the layers before it stay as sampled and those after it are drawn from their own noise. The
     first sample is that of the hard pass. With two classes, and for binary units, this is ARMS.
 
-    Unbiased; `1 + n (K - 1)` evaluations of the objective, which need not be differentiable, and some `K C^2` powers
+    Unbiased; `1 + n (K - 1)` evaluations of the objective, which need not be differentiable, and some `K^2 C^2` powers
     for each categorical unit.
 
     Args:

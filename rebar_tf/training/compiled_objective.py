@@ -53,6 +53,9 @@ class CompiledObjective(MultiStepTraining):
         y_pred = self(x, training=training)
         if self.has_own_loss:
             total = self._compute_loss(x, y, y_pred, sample_weight, training=training)
+            total = tf.convert_to_tensor(total)
+            if total.shape.rank is None:  # as of a function of NumPy's
+                total = tf.ensure_shape(total, [])
             if total.shape.rank != 0:
                 raise ValueError(
                     f"`compute_loss` of model {self.name!r} must return a scalar. Received: shape {total.shape}"

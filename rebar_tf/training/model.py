@@ -101,7 +101,6 @@ class StochasticTraining(ModelVariables):
     def _build_from(self, x: Any) -> None:
         """Builds the model and its estimator at the first batch, for a subclassed model that was not built before."""
         if self.estimator is not None:
-            self._check_variables()
             return
         with tf.init_scope():
             example = one_of_zeros(x)
@@ -188,6 +187,7 @@ class StochasticTraining(ModelVariables):
         True
         """
         self._build_from(x)
+        self._check_variables()
         estimate = estimate_step(self, x, y, sample_weight)
         return estimate.loss, estimate.gradients
 
@@ -209,6 +209,7 @@ class StochasticTraining(ModelVariables):
         """One step of `fit`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._build_from(x)
+        self._check_variables()
         estimate = estimate_step(self, x, y, sample_weight)
         with self.updates_after_passes([estimate]):
             self.apply_gradients(estimate.gradients)

@@ -173,6 +173,20 @@ def test_a_compute_loss_of_several_values_is_refused():
         model.fit(X, Y, verbose=0)
 
 
+def test_a_compute_loss_of_numpys_is_taken_where_keras_takes_it():
+    class OfNumpy(rt.StochasticModel):
+        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+            return np.float32(np.mean(np.square(y - y_pred)))
+
+    inputs = keras.Input((3,))
+    model = OfNumpy(inputs, keras.layers.Dense(2)(units("rloo", inputs)))
+    model.compile("sgd", run_eagerly=True)
+    before = model.get_weights()[0]
+    with pytest.warns(UserWarning, match="Gradients do not exist for variables"):  # of the layer after the units
+        model.fit(X, Y, verbose=0)
+    assert np.abs(model.get_weights()[0] - before).max() > 0.0
+
+
 def test_integer_targets():
     inputs = keras.Input((3,))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -72,16 +72,21 @@ def test_any_floatx_trains(estimator, floatx):
     try:
         model = network(estimator, keras.Input((4,)))
         model.compile("sgd", loss="mse")  # the epsilon of Adam is 0 in float16
+        weights = model.get_weights()[0]
         logs = model.fit(ROWS, Y, epochs=2, verbose=0).history
     finally:
         keras.config.set_floatx(before)
     assert np.isfinite(logs["loss"]).all()
+    assert model.get_weights()[0].dtype == floatx
+    assert np.isfinite(moved := model.get_weights()[0] - weights).all()
+    assert moved.any() or estimator == "wake_sleep"  # which has a gradient for generative models only
 
 
 def test_layers_that_were_changed_after_the_model_are_named():
     model = network("rebar", keras.Input((4,)))
     model.get_layer("encoder").enable_lora(1)
     model.compile("sgd", loss="mse")
+    assert np.isfinite(model.evaluate(ROWS, Y, verbose=0))  # which needs nothing for each variable
     message = r"Layers of model 'small' have other variables than when it was made.*`rt.StochasticModel\(.*encoder/lora"
     with pytest.raises(ValueError, match=message):
         model.fit(ROWS, Y, verbose=0)

@@ -111,7 +111,7 @@ def test_shared_gates_are_refused_by_estimators_that_take_examples_one_by_one(es
         run(X, Y)
 
 
-@pytest.mark.parametrize("estimator", ["disarm", "arms", "rloo"])
+@pytest.mark.parametrize("estimator", ["disarm", "arms", "carms", "rloo"])
 def test_categorical_gates_that_the_whole_batch_shares(estimator):
     """As many of two classes as of binary ones: the same gradient, by the classes' logits."""
 

@@ -15,6 +15,7 @@ from rebar_tf.estimators import Arms, DisArm, RaoBlackwell, UnorderedSet
 from rebar_tf.estimators.arms import one_over_one_less_correlation
 from rebar_tf.estimators.decisions import Decisions
 from rebar_tf.estimators.unordered_set import log_probability
+from rebar_tf.expectation import _default
 from rebar_tf.sampling import HardSampler, Source
 
 RNG = np.random.default_rng(0)
@@ -267,8 +268,9 @@ def test_a_baseline_may_see_another_context_in_another_call():
     logits = tf.zeros([4, 2])
     for size in (3, None, 5, 3):
         context = None if size is None else tf.ones([4, size])
-        value = rt.expectation(lambda b: b[:, 0], logits, "nvil", context=context, seed=0)
-        assert value.shape == (4,)
+        rt.expectation(lambda b: b[:, 0], logits, "nvil", context=context, seed=0)
+        baseline = _default("nvil", "bernoulli", (2,), size).baseline
+        assert (None if baseline is None else baseline.weights[0].shape[0]) == size
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 8])

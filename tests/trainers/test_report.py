@@ -184,7 +184,8 @@ def test_cells_that_failed_or_diverged_say_so(tmp_path):
 
 
 def test_of_a_run_that_was_continued_the_longest_row_counts(tmp_path):
-    write_table(tmp_path / "one.csv", [row(), row(steps=2000, train=-90.0), row(method="rebar", steps=2000)])
+    diverged = [row(seed=1), row(seed=1, steps=2000, status="diverged")]
+    write_table(tmp_path / "one.csv", [row(), row(steps=2000, train=-90.0), row(method="rebar", steps=2000), *diverged])
     assert command(f"--results_dir={tmp_path}") == 0
     found = table_of(tmp_path / "report" / "one.csv")
     assert found["train_bound", MNIST, "generative", "linear1", "nvil"]["mean"] == "-90.0"

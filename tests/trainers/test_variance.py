@@ -146,6 +146,16 @@ def settings(**changes):
     return Settings.from_flags({**variance.parse(["variance.py"]).flags(), **changes})
 
 
+def test_a_temperature_may_be_spelt_in_several_ways():
+    chosen = variance.parse(
+        ["variance.py", "--methods=nvil,rebar:1.0,rebar:1.0000001,rebar:1e0", "--follow=rebar:1.00"]
+    )
+    methods = parse_methods(chosen)
+    assert [method.name for method in methods] == ["nvil", "rebar:1", "rebar:1.0000001"]
+    assert [method.temperature for method in methods] == [None, 1.0, 1.0000001]
+    assert chosen.follow == "rebar:1"
+
+
 def test_a_method_is_a_name_or_a_name_and_a_temperature():
     default = parse_methods(settings())
     assert [method.name for method in default] == ["nvil", "simple_muprop", "muprop", "rebar:0.1", "rebar"]

@@ -43,6 +43,8 @@ def one_line(error: Exception) -> str:
 
 
 _YELLOW, _RED = "33", "31"
+# What a disk or a folder may say that is no fault of the program.
+_OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def warn(line: str) -> None:
@@ -80,7 +82,7 @@ def reports_bad_input(command: str) -> Callable[[Main], Callable[..., int]]:
                 print_error(command, error)
                 return error.status
             except OSError as error:
-                if error.filename is None and error.errno != errno.ENOSPC:
+                if error.errno not in _OF_A_DISK:
                     raise
                 print_error(command, error)
                 return BadInput.status

@@ -11,6 +11,7 @@ from rebar_tf import estimators
 from trainers.common import estimator_options
 from trainers.common.errors import BadInput
 from trainers.common.experiment import Experiment
+from trainers.common.method_names import canonical
 
 _SPELLED = {  # as in the papers that they are from
     "arm": "ARM",
@@ -105,7 +106,7 @@ def _method(text: str, given: Sequence[str]) -> Method:
         temperature = math.nan
     if not 0.0 < temperature < math.inf:
         raise BadInput(f"{prefix}: expected a positive number after the colon")
-    return Method(f"{estimator}:{temperature:g}", estimator, temperature)
+    return Method(canonical(text), estimator, temperature)
 
 
 def estimates_the_expectation(name: str) -> bool:

@@ -39,10 +39,12 @@ def run(given: dict[str, Any]) -> None:
         if name not in estimators.names():
             raise BadInput(f"flag --names={name}: expected some of {', '.join(estimators.names())}")
     trained = None if given["run"] is None else _trained(Workdir(given["run"]))
-    adviser = _adviser(given, trained)
-    workdir = _claimed(given, trained)
+    workdir, asked = pathlib.Path(given["workdir"]) / "measured", _asked(given, trained)
     findings = {name: _load(workdir / f"{name}.npz") for name in names}
     missing = [name for name, found in findings.items() if found is None]
+    if missing:
+        adviser = _adviser(given, trained)
+    _claim(workdir, asked)
     for place, name in enumerate(missing, start=1):
         finding = findings[name] = adviser.measure(name, given["seconds"] / len(names))
         _save(workdir / f"{name}.npz", finding)
@@ -59,24 +61,29 @@ def _trained(run: Workdir) -> StochasticTraining:
     return model
 
 
-def _claimed(given: dict[str, Any], trained: StochasticTraining | None) -> pathlib.Path:
-    """The folder of what is measured, which holds nothing of another comparison."""
-    workdir = pathlib.Path(given["workdir"])
+def _asked(given: dict[str, Any], trained: StochasticTraining | None) -> dict[str, Any]:
+    """What a comparison is of; `BadInput` if its folder holds another one."""
     asked = {name: value for name, value in given.items() if name not in _FREE}
     if trained is not None:  # a run that has trained on since is another model
         asked["run_step"] = global_step(trained)
-    flags, measured = workdir / "flags.json", workdir / "measured"
+    flags = pathlib.Path(given["workdir"]) / "flags.json"
     if flags.exists() and _json(flags) != asked:
         raise BadInput(
-            f"flag --workdir={workdir}: holds a comparison with other flags, or of another step of the run; "
+            f"flag --workdir={flags.parent}: holds a comparison with other flags, or of another step of the run; "
             "expected another folder, or those flags"
         )
+    return asked
+
+
+def _claim(measured: pathlib.Path, asked: dict[str, Any]) -> None:
+    """Makes the folder of what is measured, and says beside it what that is of."""
     try:
         measured.mkdir(parents=True, exist_ok=True)
-        write_json(flags, asked)
+        write_json(measured.parent / "flags.json", asked)
     except OSError as error:
-        raise BadInput(f"flag --workdir={workdir}: {one_line(error)}; expected one that can be written to") from error
-    return measured
+        raise BadInput(
+            f"flag --workdir={measured.parent}: {one_line(error)}; expected one that can be written to"
+        ) from error
 
 
 def _json(path: pathlib.Path) -> Any:

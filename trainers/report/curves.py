@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime
+import itertools
 import json
 import pathlib
 import shlex
@@ -131,15 +132,16 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
 
 
 def _check_of_one_panel(curve: Curve, paths: Iterable[pathlib.Path]) -> None:
-    """Raises `BadInput` unless a run has the flags of those that it would be drawn beside."""
-    for other in map(_read_file, paths):
-        if set(other.shared) != set(curve.shared):
-            own, theirs = (
-                " ".join(f"--{name}={text}" for name, text in each.shared) or "the trainer's own values"
-                for each in (curve, other)
-            )
+    """Raises `BadInput` unless a run has the flags of those that it would be drawn beside, which all have the same."""
+    for path in itertools.islice(paths, 1):
+        own, theirs = (
+            [f"--{name}={text}" for name, text in each.shared if name != "report_every"]
+            for each in (curve, _read_file(path))
+        )
+        if own != theirs:
             raise BadInput(
-                f"its flags are {own}, those of {other.path} {theirs}; expected another --results_dir for it"
+                f"its flags are {' '.join(own) or 'the default ones'}, those of {path} "
+                f"{' '.join(theirs) or 'the default ones'}; expected another --results_dir for it"
             )
 
 

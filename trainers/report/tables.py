@@ -87,10 +87,10 @@ def paper() -> dict[Key, Published]:
 
 
 def longest(rows: list[Row]) -> list[Row]:
-    """The rows but for those of runs that were continued, and have finished with more steps."""
+    """The rows but for those of runs that were continued, and have finished or diverged with more steps."""
     most: dict[tuple, int] = {}
     for row in rows:
-        if row["status"] == results.FINISHED:
+        if row["status"] != results.FAILED:
             most[_run(row)] = max(row["steps"], most.get(_run(row), 0))
     return [row for row in rows if row["steps"] >= most.get(_run(row), 0)]
 

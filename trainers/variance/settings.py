@@ -7,6 +7,7 @@ from typing import Any
 
 from trainers.common.experiment import FREE_FLAGS, Experiment
 from trainers.common.flags import text
+from trainers.common.method_names import canonical
 
 DEFAULT_METHODS = ("nvil", "simple_muprop", "muprop", "rebar:0.1", "rebar")
 DEFAULT_FOLLOW = "simple_muprop"
@@ -32,7 +33,8 @@ class Settings:
     def from_flags(cls, flags: dict[str, Any]) -> Settings:
         """The settings of flags by name."""
         others = {name: value for name, value in flags.items() if name not in ("methods", "follow")}
-        return cls(Experiment.from_flags(others), flags["methods"], flags["follow"])
+        named = [canonical(text) for text in flags["methods"]]
+        return cls(Experiment.from_flags(others), named, canonical(flags["follow"]))
 
     def flags(self) -> dict[str, Any]:
         """The flags by name, as flags.json holds them."""
