@@ -45,6 +45,7 @@ class ReportTable(keras.callbacks.Callback):
         self.text, self.origin = tuple(text), origin
 
     def on_train_begin(self, logs: Logs = None) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         rows, reached = read_table(self.path, self.columns, self.text), global_step(self.model)
         self.write(row for row in rows if stands(row["step"], reached, self.every))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 
 Logs = dict[str, float] | None
 
@@ -19,9 +20,10 @@ def global_step(model: keras.Model) -> int:
 
 
 def report(logs: dict[str, float]) -> dict[str, float]:
-    """An epoch's logs, with the bound in place of the loss."""
+    """An epoch's logs that are numbers, and not several as of some metrics, with the bound in place of the loss."""
+    numbers = {name: value for name, value in logs.items() if np.ndim(value) == 0}
     return {
-        ("bound" if name == "loss" else name): (-value if name == "loss" else value) for name, value in logs.items()
+        ("bound" if name == "loss" else name): (-value if name == "loss" else value) for name, value in numbers.items()
     }
 
 

@@ -10,7 +10,9 @@ from rebar_tf.callbacks.reports import Logs, global_step
 
 
 class StepsPerSecond(keras.callbacks.Callback):
-    """Adds the training speed, without compilation and callbacks, to each epoch's logs as `steps_per_second`.
+    """Adds the speed of training to each epoch's logs as `steps_per_second`.
+
+    Without the time of compilation, validation and callbacks.
 
     Put it before the callbacks that report. The first program of a `fit` is not counted, because it is
     compiled. If the first epoch runs no other program, it has no `steps_per_second`.
@@ -30,6 +32,12 @@ class StepsPerSecond(keras.callbacks.Callback):
         if not self._compiled:
             self._compiled = True
             self._start()
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self._paused = time.perf_counter()
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        self._time += time.perf_counter() - self._paused
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         steps = global_step(self.model) - self._step

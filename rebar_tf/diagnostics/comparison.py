@@ -64,7 +64,7 @@ class EstimatorComparison(MultiStepTraining, keras.Model):
         self.models, self.follow = dict(models), follow
         self.compared_variance = ComparedVariance(
             methods=list(models),
-            pooled=[model.estimator.unbiased for model in models.values()],
+            pooled=[m.estimator.unbiased and m.estimator.objective == "expectation" for m in models.values()],
             parts=[part_of(variable, self.followed) for variable in self.followed.model_variables],
             sizes=[variable.value.shape.num_elements() for variable in self.followed.model_variables],
         )

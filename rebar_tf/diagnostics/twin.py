@@ -37,7 +37,14 @@ def with_estimator(model: StochasticTraining, estimator: str | Estimator) -> Sto
     replaced = [layer for layer in layers if layer.local is None] or layers
     old = [layer.estimator_config for layer in replaced]
     new = estimator_config(estimator)
-    twin = type(model).from_config(_replaced(model.get_config(), old, new))
+    try:
+        twin = type(model).from_config(_replaced(model.get_config(), old, new))
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"Model {model.name!r} must have a `get_config` of which Keras can make it anew, with layers that it knows "
+            f"by `keras.saving.register_keras_serializable`: {' '.join(str(error).split())[:300]}"
+        ) from error
+    twin.coupled_batch = model.coupled_batch
     places = [layers.index(layer) for layer in replaced]
     for layer in (twin.stochastic_layers[place] for place in places):
         if layer.estimator_config != new:  # of a model that makes its layers by itself
@@ -56,6 +63,9 @@ def with_estimator(model: StochasticTraining, estimator: str | Estimator) -> Sto
         )
     for own, other in zip(shared_variables(twin), shared_variables(model), strict=True):
         own.assign(other.value)
+    for layer, other in zip(twin.stochastic_layers, layers, strict=True):
+        if layer.local is not None and other.local is not None and layer.estimator_config == other.estimator_config:
+            layer.local.set_weights(other.local.get_weights())
     if not model.has_own_objective:
         given = model._compile_config.config  # as it was given: what Keras would make of it need not be the same
         twin.compile(keras.optimizers.SGD(0.0), loss=given["loss"], loss_weights=given["loss_weights"])

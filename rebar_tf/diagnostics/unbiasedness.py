@@ -8,6 +8,7 @@ cancel.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,7 +76,7 @@ class BiasReport:
     @property
     def max_abs_z(self) -> float:
         """The largest `|z|` of all coordinates."""
-        return max(float(np.abs(z).max()) for z in self.z)
+        return float(np.max([np.abs(z).max() for z in self.z]))  # NaN, which passes no threshold, if one is
 
     @property
     def unbiased(self) -> bool:
@@ -84,12 +85,16 @@ class BiasReport:
 
     @property
     def detectable(self) -> float:
-        """The bias that would be seen, as a fraction of the variable's largest gradient entry; the worst variable's."""
+        """The bias that would be seen, as a fraction of the variable's largest gradient entry; the worst variable's.
+
+        Of variables that have a gradient; NaN if none has.
+        """
         import scipy.stats
 
         factor = self.threshold + scipy.stats.norm.ppf(self.power)
         parts = zip(self.names, self.exact, self._error, strict=True)
-        return max(float(factor * s.max() / max(np.abs(e).max(), 1e-12)) for name, e, s in parts if name != LOSS)
+        found = [factor * s.max() / np.abs(e).max() for name, e, s in parts if name != LOSS and np.abs(e).max() > 0.0]
+        return float(np.max(found)) if found else math.nan
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -210,6 +210,7 @@ class Estimator(keras.layers.Layer):
         with HardSampler(step, stream, score_in_density) as trace:
             value = evaluate(objective)
         check_trace(trace)
+        check_rows(trace, value)
         return trace, value
 
 
@@ -236,6 +237,20 @@ def check_trace(trace: HardSampler) -> None:
     """ValueError if a hard pass met no stochastic layer."""
     if trace.calls == 0:
         raise ValueError("The objective ran no stochastic layer; there is nothing to estimate a gradient through.")
+
+
+def check_rows(trace: HardSampler, value: tf.Tensor) -> None:
+    """ValueError for units of other examples than the objective's: it would not say whose signal they get."""
+    rows = value.shape[0]
+    for site in trace:
+        own = site.logits.shape[0]
+        differ = own != rows if own is not None and rows is not None else own == 1  # as logits that are weights
+        if differ and not site.source.shared:
+            raise ValueError(
+                f"The logits of {site.source.name!r} must have a row for each value of the objective; where one sample "
+                "is for the whole batch, make the layer with `shared=True`. Received: logits of shape "
+                f"{tuple(site.logits.shape)}, an objective of shape {tuple(value.shape)}"
+            )
 
 
 def evaluate(objective: Objective) -> tf.Tensor:

@@ -49,7 +49,9 @@ class LocalEstimator(Estimator):
         if training and self.relaxes:
             return self.smooth(distribution, noise)
         smooth = self.differentiated(distribution, noise)
-        return distribution.sample(noise) + (smooth - tf.stop_gradient(smooth))
+        nothing = smooth - tf.stop_gradient(smooth)
+        # Of infinite logits, whose samples are certain, the smooth sample may be no number.
+        return distribution.sample(noise) + tf.where(tf.math.is_nan(nothing), tf.zeros_like(nothing), nothing)
 
     def estimate(self, objective: Objective, step: tf.Tensor, context: tf.Tensor | None = None) -> Estimate:
         """The derivative of the objective in training; its value at hard samples (appendix G.3)."""

@@ -105,6 +105,8 @@ class StochasticLayer(keras.layers.Layer):
 
     def call(self, logits: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> Any:
         logits = tf.convert_to_tensor(logits)
+        if mask is not None:
+            logits = tf.where(of_steps(mask, logits), logits, tf.stop_gradient(logits))
         shape = sampling.static_or_dynamic_shape(logits)
         distribution = self.distribution(logits)
 
@@ -113,7 +115,8 @@ class StochasticLayer(keras.layers.Layer):
 
         sample = output(self.encode(self._sample(distribution, training)))
         if mask is not None:
-            sample = masked(sample, mask)
+            # They move nothing, whatever a later layer makes of the mask.
+            sample = tf.where(of_steps(mask, sample), sample, tf.zeros_like(sample))
         extra = [distribution.logits] * self.return_logits + [distribution.mean()] * self.return_probs
         return (sample, *map(output, extra)) if extra else sample
 
@@ -130,7 +133,8 @@ class StochasticLayer(keras.layers.Layer):
     def _sample(self, distribution: Distribution, training: bool | None) -> tf.Tensor:
         sampler = sampling.current()
         if sampler is not None:
-            return sampler.sample(distribution, sampling.Source(self.name, self.seed, self.index, self.local))
+            source = sampling.Source(self.name, self.seed, self.index, self.local, self.shared)
+            return sampler.sample(distribution, source)
         if training and self.local is None:
             raise ValueError(
                 f"Layer {self.name!r} samples discrete units, and by itself it has no gradient: its estimator "
@@ -162,6 +166,11 @@ class StochasticLayer(keras.layers.Layer):
         """The layer's output values from a hard or relaxed sample of its family."""
         return sample
 
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """That of the logits, for each of the outputs."""
+        count = 1 + self.return_logits + self.return_probs
+        return (previous_mask,) * count if count > 1 else previous_mask
+
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         count = 1 + self.return_logits + self.return_probs
         return (tuple(input_shape),) * count if count > 1 else tuple(input_shape)
@@ -179,13 +188,9 @@ class StochasticLayer(keras.layers.Layer):
         }
 
 
-def masked(sample: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """The sample, with 0 for the units of masked steps.
-
-    They then move nothing, so that they have no gradient, whatever a later layer makes of the mask.
-    """
-    mask = tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (sample.shape.rank - mask.shape.rank)], axis=0))
-    return tf.where(mask, sample, tf.zeros_like(sample))
+def of_steps(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """A mask of steps, with the axes that the values of a step have."""
+    return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (values.shape.rank - mask.shape.rank)], axis=0))
 
 
 def estimator_config(estimator: str | estimators.Estimator) -> dict[str, Any]:

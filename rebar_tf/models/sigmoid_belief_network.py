@@ -45,7 +45,8 @@ class SigmoidBeliefNetwork(StochasticTraining, keras.Model):
         nonlinear: whether two tanh layers stand between stochastic ones.
         estimator: a name of `rebar_tf.estimators.names()` or an `Estimator`.
         visible_units: pixels of an image.
-        data_mean: `[visible_units]`, mean of the training images in [0, 1]; None means one half everywhere.
+        data_mean: `[visible_units]`, mean of the training images in [0, 1]; None means one half everywhere. It is one
+            of the weights: a copy by `keras.models.clone_model` has one half, until it gets these.
         seed: integer from which the initial weights and the samples' noise derive; None draws one.
 
     Call arguments:

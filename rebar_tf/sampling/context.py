@@ -71,12 +71,14 @@ class Source:
         seed: of the layer's noise.
         index: of the layer among the model's stochastic layers.
         local: how the layer samples by itself; None for a layer whose gradient an estimator of the model makes.
+        shared: whether one sample is for the whole batch.
     """
 
     name: str
     seed: int | SeedOfRun
     index: int = 0
     local: LocalSample | None = None
+    shared: bool = False
 
 
 class Sampler:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.sampling import HardSampler
-from rebar_tf.training.keras_loss import refusing_coupled
+from rebar_tf.training.keras_loss import refusing_coupled, refusing_sums
 from rebar_tf.validation import check_integer
 
 _BOUND_STREAM = 2  # sets the noise of bounds apart from that of training (0) and evaluation (1)
@@ -54,7 +54,8 @@ def multi_sample_bound(
         `[examples]` float32, in nats.
 
     Raises:
-        ValueError: for a `num_samples` below 1, and for an objective that mixes the examples of a batch.
+        ValueError: for a `num_samples` below 1, for an objective that mixes the examples of a batch or is their sum,
+            and for losses that layers add, which are of the whole batch.
 
     Example:
     >>> import numpy as np, rebar_tf as rt
@@ -65,9 +66,9 @@ def multi_sample_bound(
     Reference: Burda et al. 2015, eq. 8; Tucker et al. 2017, table App.2.
     """
     check_integer("num_samples", num_samples, least=1)
-    data = (x,) if y is None else (x, y)
+    data = keras.tree.map_structure(as_in_fit, (x,) if y is None else (x, y))
     examples = len(keras.tree.flatten(data)[0])
-    bounds = []
+    bounds = [np.zeros([0], np.float32)]
     for start in range(0, examples, batch_size):
         rows = slice(start, start + batch_size)
         chunk = keras.tree.map_structure(lambda part, rows=rows: tf.convert_to_tensor(part[rows]), data)
@@ -93,15 +94,22 @@ def _log_sum(
         places = tf.constant(first + start, tf.int64), tf.constant(count, tf.int64)
         # One program for what the model is compiled with now, of which a trace holds the loss.
         compiled = getattr(model, "_compile_loss", None), getattr(model, "coupled_batch", None)
-        log_sum = _add_samples(model, compiled, data, log_sum, *places)
+        texts = any(part.dtype == tf.string for part in keras.tree.flatten(data))
+        log_sum = (_add_samples if texts else _add_samples_by_xla)(model, compiled, data, log_sum, *places)
         if progress is not None:
             log_sum.numpy()  # waits for the program
             progress(batch * count)
     return log_sum
 
 
-@tf.function(autograph=False, jit_compile=True, reduce_retracing=False)
-def _add_samples(
+def as_in_fit(part: Any) -> Any:
+    """An array or tensor whose numbers have the type that Keras's `fit` gives them."""
+    part = part if hasattr(part, "dtype") else np.asarray(part)
+    kind, floatx = tf.as_dtype(part.dtype), keras.config.floatx()
+    return tf.cast(part, floatx) if kind.is_floating and kind.name != floatx else part
+
+
+def _add_samples_plainly(
     model: HasObjective,
     compiled: tuple[Any, ...],
     data: tuple[Any, ...],
@@ -113,8 +121,19 @@ def _add_samples(
     del compiled  # another one is another program
 
     def add_sample(k: tf.Tensor, log_sum: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with HardSampler(first + k, _BOUND_STREAM, training=False), refusing_coupled("A multi-sample bound"):
+        what = "A multi-sample bound"
+        added = keras.StatelessScope(collect_losses=True)
+        with HardSampler(first + k, _BOUND_STREAM, training=False), refusing_coupled(what), refusing_sums(what), added:
             log_weight = -tf.cast(model.evaluation_objective(*data)[0], tf.float64)
+        if added.losses:
+            raise ValueError(
+                f"{what} takes the examples one by one, and layers of the model add losses of the whole batch: "
+                "override `objective`, with what they add to each example"
+            )
         return k + 1, tf.maximum(log_sum, log_weight) + tf.nn.softplus(-tf.abs(log_sum - log_weight))
 
     return tf.while_loop(lambda k, _: k < count, add_sample, [tf.constant(0, tf.int64), log_sum])[1]
+
+
+_add_samples = tf.function(_add_samples_plainly, autograph=False, reduce_retracing=False)  # XLA takes no texts
+_add_samples_by_xla = tf.function(_add_samples_plainly, autograph=False, jit_compile=True, reduce_retracing=False)

@@ -31,6 +31,8 @@ class CompiledObjective(MultiStepTraining):
 
     def evaluation_objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """`objective` with other layers as in inference: nothing is dropped, and no state moves."""
+        if not self.has_own_objective and not self.has_own_loss and self._compile_loss is None:
+            raise ValueError("`loss` must be given to `compile`, or `objective` overridden. Received: loss=None")
         return self.objective(x, y) if self.has_own_objective else self.compiled_objective(x, y, training=False)
 
     def compiled_objective(

@@ -60,6 +60,7 @@ class PerExampleLoss:
         sums = tf.reduce_sum(values, axis=list(range(1, values.shape.rank)))
         rows = tf.cast(batch, values.dtype)
         if loss.reduction == "sum":
+            refuse_sum(loss)
             return rows * sums
         if loss.reduction == "mean_with_sample_weight" and weights is not None:
             divisor = tf.reduce_sum(weights)
@@ -159,6 +160,28 @@ def refusing_coupled(what: str, remedy: str = "") -> Iterator[None]:
             f"{what} takes the examples of a batch one by one, and the objective mixes them: by batch normalisation "
             "after a stochastic layer, a loss added there, a loss that returns a scalar, units that the batch shares, "
             f"or `compute_loss`.{remedy}"
+        )
+
+
+@contextlib.contextmanager
+def refusing_sums(what: str) -> Iterator[None]:
+    """In this block, of what takes an exponential of each example's loss, a loss that is summed is refused."""
+    before = getattr(_active, "exponential", None)
+    _active.exponential = what
+    try:
+        yield
+    finally:
+        _active.exponential = before
+
+
+def refuse_sum(loss: keras.losses.Loss) -> None:
+    """ValueError where what takes an exponential would meet a loss that is multiplied by the size of the batch."""
+    what = getattr(_active, "exponential", None)
+    if what is not None:
+        raise ValueError(
+            f"{what} takes the exponential of each example's loss, which a sum over the batch would multiply by its "
+            f"size: loss {loss.name!r} must have the reduction 'sum_over_batch_size'. Received: "
+            f"reduction={loss.reduction!r}"
         )
 
 

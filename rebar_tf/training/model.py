@@ -146,11 +146,13 @@ class StochasticTraining(ModelVariables):
         config = super().get_build_config()
         if config is None or self.estimator is None:
             return config
-        return {**config, "context_size": self.context_size}
+        return {**config, "context_size": self.context_size, "coupled_batch": self.coupled_batch}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         config = dict(config)
-        context_size = config.pop("context_size", None)
+        context_size, coupled_batch = config.pop("context_size", None), config.pop("coupled_batch", None)
+        if coupled_batch is not None:
+            self.coupled_batch = coupled_batch
         super().build_from_config(config)
         if self.estimator is None and all(layer.built for layer in self.stochastic_layers):
             self.build_estimator(context_size)

@@ -13,7 +13,7 @@ from rebar_tf.estimators import Estimate, Estimator
 from rebar_tf.sampling import scaled_losses
 from rebar_tf.training.factored_dense import record_products
 from rebar_tf.training.gradients import Gradient, MaybeTensor, add_gradients, combine, mean_square_gradient
-from rebar_tf.training.keras_loss import refusing_coupled
+from rebar_tf.training.keras_loss import refusing_coupled, refusing_sums
 from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
 
 if TYPE_CHECKING:
@@ -123,4 +123,9 @@ def served(estimator: Estimator) -> contextlib.AbstractContextManager:
     """A block that refuses an objective which mixes the examples, for an estimator that takes them one by one."""
     if estimator.serves_coupled:
         return contextlib.nullcontext()
-    return refusing_coupled(f"Estimator {estimator.estimator_name!r}", " Use another one, such as rebar or rloo.")
+    name = f"Estimator {estimator.estimator_name!r}"
+    block = contextlib.ExitStack()
+    block.enter_context(refusing_coupled(name, " Use another one, such as rebar or rloo."))
+    if estimator.objective == "bound":
+        block.enter_context(refusing_sums(name))
+    return block

@@ -70,6 +70,27 @@ def test_speed_leaves_out_the_first_program_and_the_time_between_epochs(clock):
     assert logs["steps_per_second"] == pytest.approx(500.0)
 
 
+def test_speed_leaves_out_the_time_of_validation(clock):
+    model, logs = stub(), {}
+    callback = attach(callbacks.StepsPerSecond(), model)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    callback.on_train_batch_end(99)
+    clock.seconds += 2.0
+    model.optimizer.iterations = 500
+    callback.on_train_batch_end(499)
+    callback.on_test_begin()
+    clock.seconds += 50.0
+    callback.on_test_end()
+    callback.on_epoch_end(0, logs)
+    assert logs["steps_per_second"] == pytest.approx((500 - 0) / 2.0)
+
+
+def test_reports_leave_out_what_is_no_number():
+    logs = {"loss": 1.0, "f1": np.array([0.5, 0.2]), "mae": np.float32(0.5)}
+    assert callbacks.report(logs) == {"bound": -1.0, "mae": 0.5}
+
+
 def test_an_epoch_of_one_program_that_compiles_has_no_speed(clock):
     model, logs = stub(), {}
     callback = attach(callbacks.StepsPerSecond(), model)

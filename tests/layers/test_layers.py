@@ -141,6 +141,27 @@ def test_paper_initializer_is_a_normal_truncated_at_two_deviations():
     assert rt.initializers.PaperInitializer(seed=4).get_config() == {"seed": 4}
 
 
+def test_each_output_has_the_mask_of_the_logits():
+    inputs = keras.Input((3, 2))
+    logits = keras.layers.Masking()(inputs)
+    outputs = rt.layers.StochasticBinary("straight_through", return_logits=True, return_probs=True)(logits)
+    x = np.array([[[0.0, 0.0], [1.0, 2.0], [0.0, 0.0]]])
+    masks = [keras.src.backend.get_keras_mask(part) for part in keras.Model(inputs, outputs)(x)]
+    assert [np.asarray(mask).tolist() for mask in masks] == [[[False, True, False]]] * 3
+
+
+@pytest.mark.parametrize("name", rt.estimators.names(local=True))
+@pytest.mark.parametrize("training", [True, False])
+def test_certain_units_have_samples_by_every_local_estimator(name, training):
+    infinite = np.array([[np.inf, -np.inf]], np.float32)
+    binary = rt.layers.StochasticBinary(name, values=(0, 1), seed=0)(infinite, training=training)
+    np.testing.assert_array_equal(binary, [[1.0, 0.0]])
+    masked = np.array([[0.0, 1.0, -np.inf]] * 20, np.float32)
+    never = rt.layers.StochasticCategorical(3, name, seed=0)(masked, training=training).numpy()
+    np.testing.assert_allclose(never.sum(axis=-1), 1.0, rtol=1e-5)
+    assert not never[:, 2].any()
+
+
 def test_masked_units_are_zero():
     mask = np.arange(500) % 3 > 0
     outputs = []
