@@ -182,7 +182,7 @@ def test_each_cell_of_a_program_has_its_own_end(sweeping, tmp_path, capsys):
 
 
 def test_of_a_program_that_fails_cells_that_had_ended_have_finished(sweeping, tmp_path, capsys):
-    assert sweeping("--methods=nvil", "--learning_rates=3e-4", "--seeds=1,9,2", "--stacked=3") == 0
+    assert sweeping("--methods=nvil", "--learning_rates=3e-4", "--seeds=1,9,2", "--stacked=3") == 1
     assert rows(tmp_path) == {
         ("nvil", 3e-4, 1): "finished",
         ("nvil", 3e-4, 9): "failed",
