@@ -72,7 +72,7 @@ def test_any_floatx_trains(estimator, floatx):
     keras.config.set_floatx(floatx)
     try:
         model = network(estimator, keras.Input((4,)))
-        model.compile("sgd", loss="mse")  # the epsilon of Adam is 0 in float16
+        model.compile(keras.optimizers.SGD(0.3), loss="mse")  # the epsilon of Adam is 0 in float16
         weights = model.get_weights()[0]
         logs = model.fit(ROWS, Y, epochs=2, verbose=0).history
     finally:
