@@ -454,8 +454,8 @@ MUTATIONS = (
     Mutation(
         "straight-through has the value of the smooth sample, too",
         "rebar_tf/estimators/local.py",
-        "(smooth - tf.stop_gradient(smooth))",
-        "smooth",
+        "nothing = smooth - tf.stop_gradient(smooth)",
+        "nothing = smooth",
         LOCAL,
     ),
     Mutation(
@@ -539,14 +539,14 @@ MUTATIONS = (
     Mutation(
         "all layers are the first one",
         "rebar_tf/layers/base.py",
-        "self.seed, self.index, self.local)",
-        "self.seed, 0, self.local)",
+        "self.seed, self.index, self.local, self.shared)",
+        "self.seed, 0, self.local, self.shared)",
         GROUPS,
     ),
     Mutation(
         "masked units are drawn",
         "rebar_tf/layers/base.py",
-        "tf.where(mask, sample, tf.zeros_like(sample))",
+        "tf.where(of_steps(mask, sample), sample, tf.zeros_like(sample))",
         "sample",
         LAYERS,
     ),
@@ -722,8 +722,8 @@ MUTATIONS = (
     Mutation(
         "a program of several steps trains on its first batch only",
         "rebar_tf/training/multi_step.py",
-        "part if part is None else part[i], batches",
-        "part if part is None else part[0 * i], batches",
+        "lambda part: part[i], batches",
+        "lambda part: part[0 * i], batches",
         PROGRAMS,
     ),
     # Optimizers

@@ -15,12 +15,12 @@ import tensorflow as tf
 from rebar_tf import estimators
 from rebar_tf.diagnostics.advice import Advice, Measured
 from rebar_tf.diagnostics.memory import working_megabytes
-from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.diagnostics.twin import trained, with_estimator
 from rebar_tf.optimizers import Adam
 from rebar_tf.sampling import uniform
 from rebar_tf.training import StochasticTraining
 from rebar_tf.training.objective import pass_scope
+from rebar_tf.training.parts import map_parts
 from rebar_tf.validation import check_integer, is_positive
 
 _CHUNKS = 10  # by whose spread standard errors are known

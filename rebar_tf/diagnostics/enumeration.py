@@ -13,13 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.estimators.base import check_trace
 from rebar_tf.estimators.exact import MAX_STATES, joint_state, state_tables
 from rebar_tf.sampling import ForcedSampler, HardSampler
 from rebar_tf.training import StochasticTraining
 from rebar_tf.training.keras_loss import refusing_coupled
 from rebar_tf.training.objective import BatchObjective, add_losses
+from rebar_tf.training.parts import map_parts
 
 _NUM_TRIALS = 8  # random joint samples at which a loss must be a sum over the examples
 

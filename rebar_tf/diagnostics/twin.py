@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.diagnostics.comparison import shared_variables
-from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.estimators import Estimator
 from rebar_tf.layers.base import estimator_config
 from rebar_tf.training import StochasticTraining
+from rebar_tf.training.parts import map_parts
 
 
 def with_estimator(model: StochasticTraining, estimator: str | Estimator) -> StochasticTraining:

@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.diagnostics.enumeration import check_repeatable, exact_loss_and_gradients
-from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.diagnostics.variance import sample_moments
 from rebar_tf.tables import data_frame, html_table
 from rebar_tf.training import StochasticTraining
+from rebar_tf.training.parts import map_parts
 
 if TYPE_CHECKING:
     import pandas as pd

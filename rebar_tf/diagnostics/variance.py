@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rebar_tf.diagnostics.parts import map_parts
 from rebar_tf.training import StochasticTraining
 from rebar_tf.training.objective import pass_scope
+from rebar_tf.training.parts import map_parts
 
 
 def gradient_variance(

@@ -168,12 +168,14 @@ class StochasticLayer(keras.layers.Layer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """That of the logits, for each of the outputs."""
-        count = 1 + self.return_logits + self.return_probs
-        return (previous_mask,) * count if count > 1 else previous_mask
+        return self._for_each_output(previous_mask)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        return self._for_each_output(tuple(input_shape))
+
+    def _for_each_output(self, value: Any) -> Any:
         count = 1 + self.return_logits + self.return_probs
-        return (tuple(input_shape),) * count if count > 1 else tuple(input_shape)
+        return (value,) * count if count > 1 else value
 
     def get_config(self) -> dict[str, Any]:
         return {

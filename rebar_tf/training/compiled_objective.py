@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -31,8 +32,7 @@ class CompiledObjective(MultiStepTraining):
 
     def evaluation_objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """`objective` with other layers as in inference: nothing is dropped, and no state moves."""
-        if not self.has_own_objective and not self.has_own_loss and self._compile_loss is None:
-            raise ValueError("`loss` must be given to `compile`, or `objective` overridden. Received: loss=None")
+        self.check_has_loss()
         return self.objective(x, y) if self.has_own_objective else self.compiled_objective(x, y, training=False)
 
     def compiled_objective(
@@ -68,6 +68,11 @@ class CompiledObjective(MultiStepTraining):
         if self.couples_examples:
             return coupled(whole(self._compile_loss, y, y_pred, sample_weight), batch_size(x)), y_pred
         return per_example(self._compile_loss, y, y_pred, sample_weight), y_pred
+
+    def check_has_loss(self, added: Sequence[tf.Tensor] = ()) -> None:
+        """ValueError if there is nothing to minimise: no loss, no objective, and nothing that layers add."""
+        if not (self.has_own_objective or self.has_own_loss or self._compile_loss is not None or added):
+            raise ValueError("`loss` must be given to `compile`, or `objective` overridden. Received: loss=None")
 
     @property
     def has_own_loss(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from rebar_tf.training.model import StochasticTraining, one_of_zeros
+from rebar_tf.training.model import StochasticTraining, is_of_numbers, one_of_zeros
 
 
 @keras.saving.register_keras_serializable("rebar_tf")
@@ -41,7 +41,7 @@ class StochasticModel(StochasticTraining, keras.Model):
         self.coupled_batch = coupled_batch
         if not all(layer.built for layer in self.stochastic_layers):  # within one whose output's shape is known
             self(one_of_zeros(self.input))
-        shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs) if tensor.dtype != "string"]
+        shapes = [tensor.shape[1:] for tensor in keras.tree.flatten(self.inputs) if is_of_numbers(tensor)]
         known = shapes and all(None not in shape for shape in shapes)
         self.build_estimator(sum(map(math.prod, shapes)) if known else None)
 

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from rebar_tf.optimizers import LearningRateGroups
+from rebar_tf.training.parts import map_parts
 from rebar_tf.training.replicated_steps import replicated_function
 from rebar_tf.training.stacked_batches import StackedBatches, stack_fit
 
@@ -149,7 +150,7 @@ def step_by_step(train_step: Callable[[Any], Logs], read_logs: Callable[[], Logs
 
     def program(batches: Any, count: tf.Tensor) -> Logs:
         def one_step(i: tf.Tensor) -> tuple[tf.Tensor]:
-            train_step(tf.nest.map_structure(lambda part: part if part is None else part[i], batches))
+            train_step(map_parts(lambda part: part[i], batches))
             return (i + 1,)
 
         tf.while_loop(lambda i: i < count, one_step, [tf.constant(0)])
@@ -179,8 +180,7 @@ def multi_step_function(program: Program, steps: int) -> Any:
         return _gather(iterator, steps, most)
 
     def train_one(batch: Any) -> Logs:
-        stacked = tf.nest.map_structure(lambda part: part if part is None else tf.expand_dims(part, 0), batch)
-        return train(stacked, tf.constant(1))
+        return train(map_parts(lambda part: part[tf.newaxis], batch), tf.constant(1))
 
     def function(iterator: tf.data.Iterator) -> Logs:
         if not hasattr(iterator, "element_spec"):  # of `train_on_batch`: a generator of one

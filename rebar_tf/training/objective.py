@@ -53,7 +53,7 @@ class BatchObjective:
             if shared and not mixed:
                 f = coupled(mean, batch_size(f))
             direct, sampled = self.model.split_losses(scope.losses)
-            self._check_has_loss([*direct, *sampled])
+            self.model.check_has_loss([*direct, *sampled])
             for loss in sampled:
                 f += coupled(tf.reduce_sum(loss), batch_size(f))
         if self.updates is None:
@@ -62,11 +62,6 @@ class BatchObjective:
             values = [(v, scope.get_current_value(v)) for v in self.model.state_variables]
             self.updates = [(variable, value) for variable, value in values if value is not None]
         return f
-
-    def _check_has_loss(self, added: list[tf.Tensor]) -> None:
-        model = self.model
-        if not (model.has_own_objective or model.has_own_loss or model._compile_loss is not None or added):
-            raise ValueError("`loss` must be given to `compile`, or `objective` overridden. Received: loss=None")
 
     def _objective(self) -> tuple[tf.Tensor, Any]:
         if not self.model.has_own_objective:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime
-import itertools
 import json
 import pathlib
 import shlex
@@ -133,16 +132,15 @@ def _keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
 
 def _check_of_one_panel(curve: Curve, paths: Iterable[pathlib.Path]) -> None:
     """Raises `BadInput` unless a run has the flags of those that it would be drawn beside, which all have the same."""
-    for path in itertools.islice(paths, 1):
-        own, theirs = (
-            [f"--{name}={text}" for name, text in each.shared if name != "report_every"]
-            for each in (curve, _read_file(path))
-        )
-        if own != theirs:
-            raise BadInput(
-                f"its flags are {' '.join(own) or 'the default ones'}, those of {path} "
-                f"{' '.join(theirs) or 'the default ones'}; expected another --results_dir for it"
-            )
+    path = next(iter(paths), None)
+    if path is None:
+        return
+    own, theirs = (
+        " ".join(f"--{name}={text}" for name, text in each.shared if name != "report_every") or "the default ones"
+        for each in (curve, _read_file(path))
+    )
+    if own != theirs:
+        raise BadInput(f"its flags are {own}, those of {path} {theirs}; expected another --results_dir for it")
 
 
 def _longer_is_kept(path: pathlib.Path, curve: Curve) -> bool:

@@ -79,15 +79,15 @@ def run(jobs: Jobs, threads: int = 1, watch: Watch = contextlib.nullcontext, in_
         watch: from the process to a context in which it is waited for.
         in_use_s: seconds in which to try again where another process trains in a folder.
     """
+    try:
+        for job in jobs:
+            job.folder.mkdir(parents=True, exist_ok=True)
+        (jobs[0].folder / LOG).touch()
+    except OSError as error:  # of this folder; the other cells are trained
+        return [Outcome(job.cell, None, one_line(error)) for job in jobs]
     begin, code = time.monotonic(), commit()
     while True:
-        try:
-            for job in jobs:
-                job.folder.mkdir(parents=True, exist_ok=True)
-            log = open(jobs[0].folder / LOG, "a")  # noqa: SIM115
-        except OSError as error:  # of this folder; the other cells are trained
-            return [Outcome(job.cell, None, one_line(error)) for job in jobs]
-        with log, _start(jobs, threads, log) as process, watch(process):
+        with open(jobs[0].folder / LOG, "a") as log, _start(jobs, threads, log) as process, watch(process):
             status = process.wait()
         if status != IN_USE_STATUS or time.monotonic() - begin > in_use_s:
             return [_outcome(job, jobs, status, code) for job in jobs]
