@@ -40,6 +40,17 @@ def garbage_of_a_module():
     gc.collect()
 
 
+@pytest.fixture(scope="session")
+def two_devices():
+    """The one strategy of the process.
+
+    TensorFlow counts the sums of each from 100 on, and refuses one whose number was of another shape before.
+    """
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture(scope="module")
 def short_programs():
     """Programs of 3 steps, so that a report of 6 can be cut."""

@@ -15,9 +15,9 @@ X = RNG.normal(size=(17, 3)).astype(np.float32)  # the last batch of 8 is a sing
 Y = RNG.normal(size=(17, 2)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+@pytest.fixture
+def strategy(two_devices):
+    return two_devices
 
 
 class Threshold(keras.layers.Layer):

@@ -55,10 +55,8 @@ class OwnLogs(rt.StochasticModel):
 
 
 @pytest.mark.parametrize("how", ["many steps", "two devices"])
-def test_a_step_of_ones_own_has_the_logs_that_it_returns(how):
-    strategy = (
-        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if how == "two devices" else tf.distribute.get_strategy()
-    )
+def test_a_step_of_ones_own_has_the_logs_that_it_returns(how, two_devices):
+    strategy = two_devices if how == "two devices" else tf.distribute.get_strategy()
     with strategy.scope():
         x = keras.Input((3,))
         b = rt.layers.StochasticBinary(estimator="reinforce")(keras.layers.Dense(2)(x))
@@ -70,8 +68,8 @@ def test_a_step_of_ones_own_has_the_logs_that_it_returns(how):
     assert logs["loss"][0] > 0.0
 
 
-def test_a_step_of_ones_own_is_taken_alone_under_a_strategy():
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+def test_a_step_of_ones_own_is_taken_alone_under_a_strategy(two_devices):
+    with two_devices.scope():
         x = keras.Input((3,))
         b = rt.layers.StochasticBinary(estimator="reinforce")(keras.layers.Dense(2)(x))
         model = OwnLogs(x, keras.layers.Dense(2)(b))
