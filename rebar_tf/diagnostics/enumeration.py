@@ -54,8 +54,7 @@ def exact_loss_and_gradients(
     if loss.num_joint_states > MAX_STATES and not loss.is_separable():
         raise ValueError(
             f"The loss of model {model.name!r} mixes the examples of the batch, so that the joint states of the whole "
-            f"batch must be enumerated, at most {MAX_STATES}: use a smaller batch. To train, such a model needs "
-            "`coupled_batch=True` unless its layers show that they mix. Received: "
+            f"batch must be enumerated, at most {MAX_STATES}: use a smaller batch. Received: "
             f"{loss.num_joint_states} joint states of {loss.num_examples} examples"
         )
     return _expectation(loss)

@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rebar_tf.training.graph import is_scored, normalising, sampled_layers
-from rebar_tf.training.keras_loss import batch_size, coupled, per_example, whole
+from rebar_tf.training.graph import is_scored, sampled_layers
+from rebar_tf.training.keras_loss import as_whole, batch_size, coupled, per_example
+from rebar_tf.training.mixing import mixes_examples
 from rebar_tf.training.multi_step import MultiStepTraining
 
 
@@ -33,15 +34,20 @@ class CompiledObjective(MultiStepTraining):
     def evaluation_objective(self, x: Any, y: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         """`objective` with other layers as in inference: nothing is dropped, and no state moves."""
         self.check_has_loss()
-        return self.objective(x, y) if self.has_own_objective else self.compiled_objective(x, y, training=False)
+        f, y_pred = self.objective_of_pass(x, y, training=False)
+        return as_whole(f) if self.mixes_examples(x, y, training=False) else f, y_pred
+
+    def objective_of_pass(self, x: Any, y: Any = None, training: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
+        """`objective`; that of the compiled loss with layers as in training or not."""
+        return self.objective(x, y) if self.has_own_objective else self.compiled_objective(x, y, training=training)
 
     def compiled_objective(
         self, x: Any, y: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The objective of a model that does not override it: the compiled loss.
 
-        Of each example, with a mean that is what Keras minimises; or, where examples are mixed (see `couples_examples`)
-        or `compute_loss` is overridden, the whole loss for each example.
+        Of each example, with a mean that is what Keras minimises; or, where a loss mixes them or `compute_loss` is
+        overridden, the whole loss for each example.
 
         Args:
             x: a batch of inputs.
@@ -65,8 +71,6 @@ class CompiledObjective(MultiStepTraining):
             return coupled(total, batch_size(x)), y_pred
         if self._compile_loss is None:
             return tf.zeros([batch_size(x)]), y_pred
-        if self.couples_examples:
-            return coupled(whole(self._compile_loss, y, y_pred, sample_weight), batch_size(x)), y_pred
         return per_example(self._compile_loss, y, y_pred, sample_weight), y_pred
 
     def check_has_loss(self, added: Sequence[tf.Tensor] = ()) -> None:
@@ -84,31 +88,17 @@ class CompiledObjective(MultiStepTraining):
         """Whether a subclass overrides `objective`."""
         return type(self).objective is not CompiledObjective.objective
 
-    @property
-    def couples_examples(self) -> bool:
+    def mixes_examples(self, x: Any, y: Any = None, training: bool = True) -> bool:
         """Whether the loss of one example depends on the samples of others.
 
-        As `coupled_batch` says; where that is None, by the graph of a functional model: batch normalisation after a
-        stochastic layer.
+        As `coupled_batch` says; where that is None, by trial.
 
         Raises:
-            ValueError: for a model without a graph that has batch normalisation, as it may stand before or after.
+            ValueError: where it cannot be tried.
         """
         if self.coupled_batch is not None:
             return self.coupled_batch
-        sampled = sampled_layers(self)
-        if sampled is not None:
-            return bool(normalising(sampled))
-        if not any(map(is_scored, self._flatten_layers())):
-            return False
-        unknown = normalising(self._flatten_layers())
-        if unknown:
-            raise ValueError(
-                f"Layer {unknown[0].name!r} normalises by the statistics of the batch. After a stochastic layer it "
-                f"mixes the examples, before all of them it does not: set `coupled_batch` of model {self.name!r} to "
-                "True or False. Received: coupled_batch=None"
-            )
-        return False
+        return any(map(is_scored, self._flatten_layers())) and mixes_examples(self, x, y, training)
 
     def split_losses(self, losses: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Losses that layers added in a pass: those that no sample reaches, and the others.

@@ -21,8 +21,8 @@ class StochasticModel(StochasticTraining, keras.Model):
     Args:
         inputs: a `keras.Input` or a structure of them.
         outputs: the tensors computed from them.
-        coupled_batch: whether the loss of an example depends on the samples of others. None finds batch normalisation
-            after a stochastic layer; set it for a layer of your own that mixes examples.
+        coupled_batch: whether the loss of an example depends on the samples of others, as after batch normalisation.
+            None finds it by trial at a few random examples, before the first step.
 
     Raises:
         ValueError: if no layer is stochastic, or the stochastic layers name different estimators.

@@ -1,4 +1,4 @@
-"""What the graph of a functional model shows: which layers the samples reach, and which of them mix examples."""
+"""What the graph of a functional model shows: which layers the samples reach."""
 
 from __future__ import annotations
 
@@ -41,8 +41,3 @@ def is_scored(layer: keras.layers.Layer) -> bool:
 def is_sample(tensor: keras.KerasTensor) -> bool:
     """Whether a tensor of the graph is the sample of such a layer, and not its logits or probabilities."""
     return is_scored(tensor._keras_history.operation) and tensor._keras_history.tensor_index == 0
-
-
-def normalising(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
-    """Those that normalise by the statistics of the batch, and so mix its examples; a frozen one does not."""
-    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]

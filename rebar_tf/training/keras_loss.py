@@ -46,7 +46,7 @@ class PerExampleLoss:
         values = keras.ops.convert_to_tensor(values, dtype=loss.dtype)
         if values.shape.rank == 0:
             return coupled(values, batch)
-        if pairs_examples(y_true, y_pred, values) or compares_examples(loss, y_pred):
+        if is_along_the_batch(loss, y_pred):
             return coupled(loss(*given), batch)
         weights = keras_loss.apply_mask(
             None if sample_weight is None else keras.ops.convert_to_tensor(sample_weight, dtype=values.dtype),
@@ -69,21 +69,10 @@ class PerExampleLoss:
         return keras_loss.scale_loss_for_distribution(rows * tf.math.divide_no_nan(sums, divisor))
 
 
-def pairs_examples(y_true: Any, y_pred: Any, values: tf.Tensor) -> bool:
-    """Whether the targets have axes that the outputs lack, and the values too.
-
-    Then the outputs were broadcast over the targets, and each example met the targets of all others.
-    """
-    if not (tf.is_tensor(y_true) and tf.is_tensor(y_pred)):
-        return False
-    return y_true.shape.rank > y_pred.shape.rank <= values.shape.rank
-
-
-def compares_examples(loss: keras.losses.Loss, y_pred: Any) -> bool:
-    """Whether a loss of Keras's takes the examples of a batch together: `Circle`, and any along their axis."""
+def is_along_the_batch(loss: keras.losses.Loss, y_pred: Any) -> bool:
+    """Whether a loss of Keras's takes the axis of the examples for one of its own."""
     axes = getattr(loss, "_fn_kwargs", {}).get("axis")
-    along = {axis % y_pred.shape.rank for axis in np.ravel(axes)} if axes is not None else ()
-    return getattr(loss, "fn", None) is keras.losses.circle or 0 in along
+    return axes is not None and 0 in {axis % y_pred.shape.rank for axis in np.ravel(axes)}
 
 
 def check_reduces(loss: keras.losses.Loss) -> None:
@@ -112,14 +101,6 @@ def per_example(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> t
     return tf.cast(parts(y, y_pred, sample_weight), tf.float32)
 
 
-def whole(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
-    """The compiled loss of the whole batch, a scalar."""
-    build_losses(compile_loss, y, y_pred, sample_weight)
-    for each in compile_loss._flat_losses:
-        check_reduces(each.loss)
-    return compile_loss(y, y_pred, sample_weight)
-
-
 def build_losses(compile_loss: Any, y: Any, y_pred: Any, sample_weight: Any) -> None:
     """Resolves names and structure of the losses, and leaves their metrics as they are."""
     if not compile_loss.built:
@@ -136,8 +117,32 @@ def coupled(total: tf.Tensor, batch: tf.Tensor | int) -> tf.Tensor:
     for note in getattr(_active, "notes", []):
         note.append(total)
     total = tf.cast(total, tf.float32)
+    share = getattr(_active, "share", None)
+    if share is not None:
+        return tf.fill([batch], share * total)
     rows = tf.cast(batch, tf.float32)
     return tf.fill([batch], total) + tf.stop_gradient((rows - 1.0) * total)
+
+
+@contextlib.contextmanager
+def sharing_coupled(share: float | None) -> Iterator[None]:
+    """In this block each example has that share of a scalar that mixes them: 1 for a mean, 0 leaves it out."""
+    before = getattr(_active, "share", None)
+    _active.share = share
+    try:
+        yield
+    finally:
+        _active.share = before
+
+
+def as_whole(f: tf.Tensor) -> tf.Tensor:
+    """The objective of examples that mix: that of the batch, the mean, for each of them."""
+    return coupled(batch_mean(f), batch_size(f))
+
+
+def batch_mean(f: tf.Tensor) -> tf.Tensor:
+    """The mean over a batch; 0 for none, as the last batch of an epoch may leave a replica."""
+    return tf.math.divide_no_nan(tf.reduce_sum(f), tf.cast(tf.size(f), f.dtype))
 
 
 @contextlib.contextmanager
@@ -157,9 +162,9 @@ def refusing_coupled(what: str, remedy: str = "") -> Iterator[None]:
         yield
     if mixed:
         raise ValueError(
-            f"{what} takes the examples of a batch one by one, and the objective mixes them: by batch normalisation "
-            "after a stochastic layer, a loss added there, a loss that returns a scalar, units that the batch shares, "
-            f"or `compute_loss`.{remedy}"
+            f"{what} takes the examples of a batch one by one, and the objective mixes them: by a layer after a "
+            "stochastic one, such as batch normalisation, a loss added there, a loss that compares them or returns a "
+            f"scalar, units that the batch shares, or `compute_loss`.{remedy}"
         )
 
 

@@ -14,9 +14,10 @@ from rebar_tf.estimators import ControlSpec, names
 from rebar_tf.sampling import HardSampler, current
 from rebar_tf.training.bounds import multi_sample_bound
 from rebar_tf.training.gradients import Gradient, MaybeTensor
+from rebar_tf.training.keras_loss import batch_mean
 from rebar_tf.training.metrics import LogGradientVariance, run_if
 from rebar_tf.training.multi_step import leaves_its_logs
-from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
+from rebar_tf.training.objective import BatchObjective, add_losses
 from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
 from rebar_tf.training.variables import ModelVariables, without
 
@@ -134,9 +135,14 @@ class StochasticTraining(ModelVariables):
 
     def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         # Keras calls this before the first batch where there is a distribution strategy, and builds the optimizer here.
-        if data_batch is not None:
-            self._build_from(keras.utils.unpack_x_y_sample_weight(data_batch)[0])
+        if data_batch is None:
+            super()._symbolic_build(iterator, data_batch)
+            return
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data_batch)
+        self._build_from(x)
         super()._symbolic_build(iterator, data_batch)
+        if self._compile_loss is not None or self.has_own_objective:
+            self.mixes_examples(x, y)  # replicas only look it up
 
     def has_all_variables(self) -> bool:
         return self.estimator is not None

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
-from rebar_tf.training.keras_loss import batch_size, coupled, noting_coupled
+from rebar_tf.training.keras_loss import as_whole, batch_mean, batch_size, coupled, noting_coupled, sharing_coupled
 
 if TYPE_CHECKING:
     from rebar_tf.training.model import StochasticTraining
@@ -45,23 +45,33 @@ class BatchObjective:
 
     def __call__(self) -> tf.Tensor:
         """f, `[batch]`, under whichever sampler is active."""
+        whole = self._takes_whole()
         with noting_coupled() as mixed:
-            with pass_scope(self.model) as scope:
+            with pass_scope(self.model) as scope, sharing_coupled(1.0 if whole else None):
                 f, y_pred = self._objective()
-            mean = batch_mean(f)
-            shared = any(layer.shared and layer.local is None for layer in self.model.stochastic_layers)
-            if shared and not mixed:
-                f = coupled(mean, batch_size(f))
-            direct, sampled = self.model.split_losses(scope.losses)
-            self.model.check_has_loss([*direct, *sampled])
-            for loss in sampled:
-                f += coupled(tf.reduce_sum(loss), batch_size(f))
+                mean = batch_mean(f)
+                direct, sampled = self.model.split_losses(scope.losses)
+                self.model.check_has_loss([*direct, *sampled])
+                for loss in sampled:
+                    f += coupled(tf.reduce_sum(loss), batch_size(f))
+            f = as_whole(f) if whole else f
         if self.updates is None:
             self.y_pred, self.direct_losses, self.sampled_losses = y_pred, direct, sampled
             self.is_coupled, self.mean = bool(mixed), mean
             values = [(v, scope.get_current_value(v)) for v in self.model.state_variables]
             self.updates = [(variable, value) for variable, value in values if value is not None]
         return f
+
+    def _takes_whole(self) -> bool:
+        """Whether each example has the objective of the batch, as its samples move that of others."""
+        if any(layer.shared and layer.local is None for layer in self.model.stochastic_layers):
+            return True
+        try:
+            return self.model.mixes_examples(self.x, self.y)
+        except ValueError:
+            with pass_scope(self.model):
+                self._objective()  # an error of the model's own says more
+            raise
 
     def _objective(self) -> tuple[tf.Tensor, Any]:
         if not self.model.has_own_objective:
@@ -106,11 +116,6 @@ def pass_scope(model: StochasticTraining) -> keras.StatelessScope:
     if outer is not None:
         scope.state_mapping = {**outer.state_mapping, **scope.state_mapping}
     return scope
-
-
-def batch_mean(f: tf.Tensor) -> tf.Tensor:
-    """The mean over a batch; 0 for none, as the last batch of an epoch may leave a replica."""
-    return tf.math.divide_no_nan(tf.reduce_sum(f), tf.cast(tf.size(f), f.dtype))
 
 
 def add_losses(losses: list[tf.Tensor]) -> tf.Tensor | float:

@@ -13,8 +13,8 @@ from rebar_tf.estimators import Estimate, Estimator
 from rebar_tf.sampling import scaled_losses
 from rebar_tf.training.factored_dense import record_products
 from rebar_tf.training.gradients import Gradient, MaybeTensor, add_gradients, combine, mean_square_gradient
-from rebar_tf.training.keras_loss import refusing_coupled, refusing_sums
-from rebar_tf.training.objective import BatchObjective, add_losses, batch_mean
+from rebar_tf.training.keras_loss import batch_mean, refusing_coupled, refusing_sums
+from rebar_tf.training.objective import BatchObjective, add_losses
 
 if TYPE_CHECKING:
     from rebar_tf.training.model import StochasticTraining

@@ -331,6 +331,7 @@ def test_passes_of_different_layers_are_refused(name, more):
     model.first.build((None, 2)), model.second.build((None, 2))
     model.build_estimator(None)
     model.compile(loss="mse")
+    model.coupled_batch = False
     before, after = (1, 2) if more else (2, 1)
     message = rf"same stochastic layers in every pass.*hard pass took samples {before} times.*takes {after}"
     with pytest.raises(ValueError, match=message):
