@@ -9,8 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rebar_tf.sampling import scaled_gradients, scaled_losses
 from rebar_tf.training import StochasticTraining
 from rebar_tf.training.objective import BatchObjective
+from rebar_tf.training.step import optimizer_scale
 
 
 def optimal_scales(
@@ -53,7 +55,7 @@ def optimal_scales(
     values = [variable.value for variable in model.model_variables]
     start = tf.identity(model.estimator.step.value)
 
-    def parts(step: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    def parts(step: tf.Tensor) -> list[list[tf.Tensor]]:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(values)
             estimate = model.estimator.estimate(BatchObjective(model, x, y), step, model.baseline_context(x, y))
@@ -64,8 +66,11 @@ def optimal_scales(
                     f"{model.estimator.estimator_name}"
                 )
             losses = [tf.reduce_mean(loss) for loss in losses]
-        plain, variate = (tape.gradient(loss, values, unconnected_gradients="zero") for loss in losses)
-        return [tf.cast(f, tf.float64) for f in plain], [tf.cast(h, tf.float64) for h in variate]
+        return [in_float64(scaled_gradients(tape, loss, values)) for loss in losses]
+
+    def in_float64(gradients: list[tf.Tensor | None]) -> list[tf.Tensor]:
+        dense = [tf.zeros(v.shape) if g is None else g for g, v in zip(gradients, values, strict=True)]
+        return [tf.cast(tf.convert_to_tensor(g), tf.float64) for g in dense]
 
     def add_estimate(i: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
         new = []
@@ -78,7 +83,8 @@ def optimal_scales(
         zeros = [tf.zeros(value.shape, tf.float64) for value in values for _ in range(4)]
         return tf.while_loop(lambda i, *_: i < num_estimates, add_estimate, [tf.constant(0, tf.int64), *zeros])[1:]
 
-    means = [np.asarray(total) / num_estimates for total in accumulate()]
+    with scaled_losses(optimizer_scale(model)):
+        means = [np.asarray(total) / num_estimates for total in accumulate()]
     scales = []
     for f, h, fh, hh in zip(*(means[i::4] for i in range(4)), strict=True):
         variance = np.sum(hh - h * h)

@@ -87,6 +87,13 @@ def test_tiny_gradients_survive_float16(estimator, dense):
     assert_close(model, plain, 0.01)
 
 
+def test_the_best_scales_of_tiny_gradients_are_those_of_float32():
+    pairs = [
+        rt.diagnostics.optimal_scales(made, X, Y, 50) for made in pair("mixed_float16", "rebar", loss_weights=1e-6)
+    ]
+    np.testing.assert_allclose(*pairs, rtol=0.02)
+
+
 def test_an_optimizer_with_a_fixed_scale_takes_the_step_of_one_without():
     weights = []
     for scale in (None, 256.0):
