@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.marks import slow_but
 from helpers.oracle import assert_unbiased
 from keras import layers
 
@@ -147,7 +148,10 @@ def targets(model):
 
 
 # Enumeration refuses to take an objective of one's own as a whole, and saturated units have no gradient to speak of.
-@pytest.mark.parametrize("case", [case for case in MIXED if case not in ("own objective", "saturated units")])
+ENUMERATED = [case for case in MIXED if case not in ("own objective", "saturated units")]
+
+
+@pytest.mark.parametrize("case", slow_but(("first of two", "loss", "subclassed", "beside a scalar"), ENUMERATED))
 def test_the_gradient_is_that_of_the_batch(case):
     model = with_weights(MIXED[case]())
     assert_unbiased(model, X, targets(model), count=12000, power=0.6)
