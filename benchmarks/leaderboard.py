@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         if name not in rt.estimators.names():
             raise BadInput(f"flag --estimators={name}: expected some of {', '.join(rt.estimators.names())}")
     run_missing(list(cells(given)), given)
-    write_page([row for row in rows_of(given) if row["model"] in given["models"]])
+    write_page(rows_of(given))
     return 0
 
 
@@ -215,9 +215,10 @@ def read_rows() -> list[dict[str, str]]:
 
 
 def rows_of(given: dict[str, Any]) -> list[dict[str, str]]:
-    """Those on the same images in the same time."""
+    """Those of the given models and seeds, on the same images in the same time."""
     key = (given["dataset"], given["seconds"])
-    return [row for row in read_rows() if (row["dataset"], float(row["seconds"])) == key]
+    rows = [row for row in read_rows() if (row["dataset"], float(row["seconds"])) == key]
+    return [row for row in rows if row["model"] in given["models"] and int(row["seed"]) < given["seeds"]]
 
 
 def append_row(row: dict[str, Any]) -> None:
