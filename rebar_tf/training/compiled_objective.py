@@ -98,7 +98,9 @@ class CompiledObjective(MultiStepTraining):
         """
         if self.coupled_batch is not None:
             return self.coupled_batch
-        return any(map(is_scored, self._flatten_layers())) and mixes_examples(self, x, y, training)
+        if not any(map(is_scored, self._flatten_layers())):
+            return False
+        return self.has_own_loss or mixes_examples(self, x, y, training)  # a loss of one's own is one of the batch
 
     def split_losses(self, losses: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Losses that layers added in a pass: those that no sample reaches, and the others.

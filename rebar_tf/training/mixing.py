@@ -2,13 +2,14 @@
 
 An estimator that takes the examples one by one gives the samples of each the credit for its own loss alone, which is a
 bias where they move another's. No list of layers and losses says which do: the model's own may be anything. So a few
-random examples are evaluated with the samples of every second one changed, and what belongs to the rest must stay.
+random examples are evaluated with the samples of half of them changed, and what belongs to the others must stay.
 """
 
 from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -22,17 +23,18 @@ from rebar_tf.training.keras_loss import sharing_coupled
 if TYPE_CHECKING:
     from rebar_tf.training.compiled_objective import CompiledObjective
 
-_TRIALS = 5  # a mixing that shows at some samples only, as a maximum over the batch, may be missed by one
+_TRIALS = 12  # each with another half, so that some have the one of any two examples changed, and the other not
 _EXAMPLES = 4
-_SIZE = 8  # of an axis that the data do not fix, as of steps
+_SIZE = 32  # of an axis that the data do not fix, as of steps or of an image
+_LATE = 10**6  # steps of the optimizer, after which what is warmed up is there
 _found: weakref.WeakKeyDictionary[Any, dict[Any, bool]] = weakref.WeakKeyDictionary()
 
 
 def mixes_examples(model: CompiledObjective, x: Any, y: Any, training: bool) -> bool:
     """Whether samples of one example move the loss of another, or the probabilities of its units.
 
-    By trial for each kind of data, and once: at random inputs and weights, where nothing is zero that need not be.
-    The model's state stays as it is.
+    By trial for each kind of data, and once until the model is compiled anew: at random inputs, with the model's state
+    as it is and with random ones. Keras variables stay as they are.
 
     Args:
         model: compiled, or with an `objective` of its own.
@@ -44,119 +46,189 @@ def mixes_examples(model: CompiledObjective, x: Any, y: Any, training: bool) -> 
         ValueError: where it cannot be tried.
     """
     trainable = tuple(layer.trainable for layer in model._flatten_layers())
-    loss = model._compile_loss and weakref.ref(model._compile_loss)  # which may hold the model
-    key = training, loss, trainable, *map(kind, keras.tree.flatten((x, y)))
+    compiled = getattr(model, "_compile_config", None)
+    key = training, compiled and weakref.ref(compiled), trainable, *map(kind, keras.tree.flatten((x, y)))
     found = _found.setdefault(model, {})
     if key not in found:
-        trial = Trial(model, training, compiled=not tf.executing_eagerly())
+        trial = Trial(model, training)
         with tf.init_scope():
-            found[key] = any(trial.shows_mixing(x, y, seed) for seed in range(_TRIALS))
+            found[key] = trial.shows_mixing(x, y)
     return found[key]
 
 
 def kind(part: Any) -> Any:
-    """Type and shape of an example, None for none."""
-    return None if part is None else (tf.as_dtype(part.dtype).name, str(part.shape[1:]))
+    """Type and rank of a part of the data; what is no tensor is its own kind."""
+    return (tf.as_dtype(part.dtype).name, len(part.shape)) if hasattr(part, "shape") else part
+
+
+class _Useless(Exception):
+    """An objective that shows nothing."""
 
 
 class Trial:
-    """Evaluates a model's objective with other samples for every second example.
+    """Evaluates a model's objective with other samples for half of the examples.
+
+    To be made where the answer is needed: in a graph it evaluates in one, too.
 
     Args:
         model: whose objective it is.
         training: whether layers run as in training.
-        compiled: whether as a function of TensorFlow's, like the step that asks.
     """
 
-    def __init__(self, model: CompiledObjective, training: bool, compiled: bool):
+    def __init__(self, model: CompiledObjective, training: bool):
         self.model, self.training = model, training
-        self.run = tf.function(self.evaluate, autograph=False) if compiled else self.evaluate
+        self.variables = [*model.model_variables, *model.state_variables, *optimizer_steps(model)]
+        self.size = fixed_batch(model) or _EXAMPLES
+        by_autograph = tf.__internal__.autograph.control_status_ctx().status.name == "ENABLED"
+        in_graph = not tf.executing_eagerly()
+        self.run = tf.function(self.evaluate, autograph=by_autograph) if in_graph else self.evaluate
 
-    def evaluate(self, seed: tf.Tensor, changed: tf.Tensor, data: Any, weights: list[tf.Tensor]) -> list[tf.Tensor]:
-        """What belongs to the examples whose samples stay: the objective, and the logits of the units."""
-        sampler = TrialSampler(seed, changed)
-        scope = keras.StatelessScope(zip(self.model.trainable_variables, weights, strict=True), collect_losses=True)
-        # What mixes the examples openly, as a loss that returns a scalar, is seen in every step.
-        x, y = data
-        with scope, sharing_coupled(0.0), sampler:
-            f, _ = self.model.objective_of_pass(x, y, training=self.training)
-        is_of_examples = f.shape.rank == 1 and f.shape[0] in (_EXAMPLES, None)  # or else an estimator refuses it
-        return [part[1::2] for part in (f, *sampler.logits)] if is_of_examples else []
-
-    def shows_mixing(self, x: Any, y: Any, seed: int) -> bool:
-        """Whether any of it changes with the samples of the other examples.
+    def shows_mixing(self, x: Any, y: Any) -> bool:
+        """Whether what belongs to the other examples changes in any trial.
 
         Raises:
             ValueError: where that cannot be said.
         """
-        rng = np.random.default_rng(seed)
         try:
-            data = keras.tree.map_structure(lambda part: random_like(part, rng), (x, y))
-            with keras.StatelessScope():  # which hides the values of a scope around it
-                weights = [jittered(variable, rng) for variable in self.model.trainable_variables]
-            given = tf.constant(seed, tf.int64), data, weights
-            before, again, after = (self.at(changed, *given) for changed in (False, False, True))
+            return self._any_differs(x, y)
         except Exception as error:
-            raise self.failed(f"{type(error).__name__}: {error}") from error
-        if not all(np.isfinite(part).all() for part in before):
-            raise self.failed("it is not finite there.")
-        if differ(before, again):
-            raise self.failed("it is another one each time, by noise that is not of a Keras seed generator.")
-        return differ(before, after)
+            raise ValueError(
+                "Whether the loss of one example depends on the samples of others is found by evaluating the objective "
+                f"of model {self.model.name!r} on {self.size} random examples (fractions, the integers 0 and 1, the "
+                f"text 'a', {_SIZE} for a size that is not known), and that failed: {described(error)} "
+                "Set `coupled_batch` of the model to False if no layer or loss of yours mixes the examples of a batch, "
+                "and to True otherwise. Received: coupled_batch=None"
+            ) from error
 
-    def at(self, changed: bool, seed: tf.Tensor, data: Any, weights: list[tf.Tensor]) -> list[np.ndarray]:
+    def _any_differs(self, x: Any, y: Any) -> bool:
+        anything_finite = False
+        for seed in range(_TRIALS):
+            given = tf.constant(seed, tf.int64), self.data(x, y, seed), list(self.state(seed))
+            changed = half(self.size, seed)
+            before = self.at(np.zeros_like(changed), *given)
+            if not before:
+                return False
+            finite = all(not np.isnan(part).any() for part in before) and np.isfinite(before[0]).all()
+            if finite and not anything_finite and differ(before, self.at(np.zeros_like(changed), *given), changed):
+                raise _Useless("it is another one each time, by noise that is not of a Keras seed generator.")
+            anything_finite |= finite
+            if finite and differ(before, self.at(changed, *given), changed):
+                return True
+        if not anything_finite:
+            raise _Useless("it is not finite.")
+        return False
+
+    def evaluate(self, changed: tf.Tensor, seed: tf.Tensor, data: Any, state: list[tf.Tensor]) -> list[tf.Tensor]:
+        """The objective and the logits of the units; nothing where the objective is not one of examples.
+
+        Args:
+            changed: which examples have other samples, `[examples]`.
+            seed: of the samples, integer scalar.
+            data: inputs and targets.
+            state: of the variables.
+        """
+        sampler = TrialSampler(seed, changed)
+        scope = keras.StatelessScope(list(zip(self.variables, state, strict=True)), collect_losses=True)
+        x, y = data
+        # What mixes the examples openly, as a loss that returns a scalar, is seen in every step.
+        with scope, sharing_coupled(0.0), sampler:
+            f, _ = self.model.objective_of_pass(x, y, training=self.training)
+        is_of_examples = f.shape.rank == 1 and f.shape[0] in (self.size, None)  # an estimator refuses another one
+        return [f, *sampler.logits] if is_of_examples else []
+
+    def at(self, changed: np.ndarray, seed: tf.Tensor, data: Any, state: list[tf.Tensor]) -> list[np.ndarray]:
         """`evaluate`, in NumPy."""
-        return [part.numpy() for part in self.run(seed, tf.constant(changed), data, weights)]
+        return [part.numpy() for part in self.run(tf.constant(changed), seed, data, state)]
 
-    def failed(self, why: str) -> ValueError:
-        """The error for an objective that does not serve."""
-        return ValueError(
-            f"Whether the loss of one example depends on the samples of others is found by evaluating the objective "
-            f"of model {self.model.name!r} on {_EXAMPLES} random examples, and that failed: {why} Set `coupled_batch` "
-            "of the model to False if no layer or loss of yours mixes the examples of a batch, and to True otherwise. "
-            "Received: coupled_batch=None"
-        )
+    def data(self, x: Any, y: Any, seed: int) -> Any:
+        """Random inputs and targets; also equal targets, and those of two values, which some losses compare."""
+        rng = np.random.default_rng(seed)
+
+        def targets(part: Any) -> Any:
+            values = random_like(part, self.size, rng, binary=seed % 3 == 1)
+            return keras.ops.repeat(values[:1], self.size, axis=0) if seed % 3 == 2 and tf.is_tensor(values) else values
+
+        of_inputs = keras.tree.map_structure(lambda part: random_like(part, self.size, rng), x)
+        return of_inputs, keras.tree.map_structure(targets, y)
+
+    def state(self, seed: int) -> Iterator[tf.Tensor]:
+        """Values of the variables: as they are in every third trial but for the weights, else jittered."""
+        rng = np.random.default_rng(seed)
+        generators = {id(each.state) for layer in self.model._flatten_layers() for each in layer._seed_generators}
+        weights = {id(variable) for variable in self.model.model_variables}
+        steps = {id(variable) for variable in optimizer_steps(self.model)}
+        with keras.StatelessScope():  # which hides the values of a scope around it
+            for variable in self.variables:
+                value = keras.ops.convert_to_numpy(variable)
+                if id(variable) in generators:
+                    value = rng.integers(2**31, size=value.shape)
+                elif id(variable) in steps:
+                    value = value if seed % 3 == 0 else value + _LATE
+                elif id(variable) in weights or (seed % 3 and tf.as_dtype(variable.dtype).is_floating):
+                    value = jittered(value, rng)
+                yield tf.cast(value, variable.dtype)
 
 
-def differ(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
-    """Whether any number is another one, by more than rounding, or there are more or fewer."""
-    if len(before) != len(after):
-        return True
-    return not all(np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(before, after, strict=True))
+def described(error: Exception) -> str:
+    """An error in words."""
+    return str(error) if isinstance(error, _Useless) else f"{type(error).__name__}: {error}"
 
 
-def random_like(part: Any, rng: np.random.Generator) -> Any:
-    """A few random examples like those of a tensor: fractions, or the integers 0 and 1; texts are empty."""
-    if part is None:
-        return None
+def optimizer_steps(model: keras.Model) -> list[keras.Variable]:
+    """The optimizer's count of steps, which an objective may go by."""
+    optimizer = getattr(model, "optimizer", None)
+    return [] if optimizer is None else [optimizer.iterations]
+
+
+def fixed_batch(model: keras.Model) -> int | None:
+    """The size of the batch that the model's inputs ask for."""
+    sizes = [part.shape[0] for part in keras.tree.flatten(getattr(model, "inputs", None) or [])]
+    return next((size for size in sizes if size is not None), None)
+
+
+def half(size: int, seed: int) -> np.ndarray:
+    """Which half of the examples a trial changes: `[size]`, boolean."""
+    return np.random.default_rng(seed).permutation(size) < size // 2
+
+
+def differ(before: list[np.ndarray], after: list[np.ndarray], changed: np.ndarray) -> bool:
+    """Whether any number of the other examples is another one, by more than rounding."""
+    pairs = zip(before, after, strict=False)  # of an objective that may stop early
+    return not all(np.allclose(a[~changed], b[~changed], rtol=1e-6, atol=0.0) for a, b in pairs)
+
+
+def random_like(part: Any, size: int, rng: np.random.Generator, binary: bool = False) -> Any:
+    """Random examples like those of a tensor: fractions, or 0 and 1; what is no tensor of examples as it is."""
+    if not hasattr(part, "shape"):
+        return part
     dtype = tf.as_dtype(part.dtype)
-    shape = [_EXAMPLES, *(_SIZE if size is None else size for size in part.shape[1:])]
+    shape = [size, *(_SIZE if axis is None else axis for axis in part.shape[1:])] if len(part.shape) else []
     if dtype == tf.string:
-        values = tf.fill(shape, "")
-    elif dtype.is_floating:
+        values = tf.fill(shape, "a")
+    elif dtype.is_floating and not binary:
         values = tf.cast(rng.uniform(size=shape), dtype)
     else:
-        values = tf.cast(rng.integers(2, size=shape), dtype)
+        values = tf.cast(rng.uniform(size=shape) < 0.75, dtype)  # seldom all 0, which may stand for no step at all
     if isinstance(part, tf.SparseTensor):
         return tf.sparse.from_dense(values)
-    return tf.RaggedTensor.from_tensor(values) if isinstance(part, tf.RaggedTensor) else values
+    if isinstance(part, tf.RaggedTensor):
+        return tf.RaggedTensor.from_tensor(values, ragged_rank=part.ragged_rank)
+    return values
 
 
-def jittered(variable: keras.Variable, rng: np.random.Generator) -> tf.Tensor:
-    """A variable's value with another factor for each entry, and fractions in place of zeros: the signs stay."""
-    value = np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
-    fractions = rng.uniform(0.5, 1.5, size=value.shape)
-    usable = np.isfinite(value) & (value != 0.0)
-    return tf.cast(np.where(usable, value, 0.1) * fractions, variable.dtype)
+def jittered(value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another factor for each entry, and fractions in place of zeros: the signs stay."""
+    usable = np.isfinite(value.astype(np.float64)) & (value != 0.0)
+    return np.where(usable, value, 0.1) * rng.uniform(0.5, 1.5, size=value.shape)
 
 
 class TrialSampler(Sampler):
-    """Draws units of random logits, which the examples have in common; on request other ones for every second example.
+    """Draws units of random logits, which the examples have in common; for some of the examples other ones.
 
     Args:
         seed: of the noise, integer scalar.
-        changed: whether every second example has other samples, boolean scalar. Layers with a local estimator keep
-            their noise.
+        changed: which examples have other samples than they would have, `[examples]`. Layers with a local estimator
+            keep their noise.
 
     Attributes:
         logits: of each call.
@@ -170,14 +242,17 @@ class TrialSampler(Sampler):
         self.logits: list[tf.Tensor] = []
 
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
-        shape = static_or_dynamic_shape(distribution.logits)
+        given = distribution.logits
+        shape = static_or_dynamic_shape(given)
         noise, other, weights = (uniform(shape, self.seed, self.calls, part) for part in range(3))
-        if source.local is None and distribution.logits.shape[0] in (_EXAMPLES, None):
-            self.logits.append(distribution.logits)
-            every_second = np.arange(_EXAMPLES).reshape([-1] + [1] * (distribution.logits.shape.rank - 1)) % 2 == 0
-            moved = tf.logical_and(self.changed, every_second)
+        if given.shape[0] not in (self.changed.shape[0], None):
+            return distribution.sample(noise)
+        self.logits.append(given)
+        if source.local is None:
+            changed = tf.reshape(self.changed, [-1] + [1] * (given.shape.rank - 1))
             logits = 6.0 * weights[:1] - 3.0 + tf.zeros_like(noise)
+            logits = tf.where(changed, -logits, logits)
+            noise = tf.where(changed, other, noise)
             distribution = copy.copy(distribution)
-            distribution.logits = tf.where(moved, -logits, logits)
-            noise = tf.where(moved, other, noise)
+            distribution.logits = tf.where(tf.math.is_inf(given), given, logits)  # such a unit is certain
         return distribution.sample(noise)

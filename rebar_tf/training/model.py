@@ -14,10 +14,9 @@ from rebar_tf.estimators import ControlSpec, names
 from rebar_tf.sampling import HardSampler, current
 from rebar_tf.training.bounds import multi_sample_bound
 from rebar_tf.training.gradients import Gradient, MaybeTensor
-from rebar_tf.training.keras_loss import batch_mean
 from rebar_tf.training.metrics import LogGradientVariance, run_if
 from rebar_tf.training.multi_step import leaves_its_logs
-from rebar_tf.training.objective import BatchObjective, add_losses
+from rebar_tf.training.objective import BatchObjective
 from rebar_tf.training.step import all_finite, estimate_step, optimizer_scale
 from rebar_tf.training.variables import ModelVariables, without
 
@@ -142,7 +141,7 @@ class StochasticTraining(ModelVariables):
         self._build_from(x)
         super()._symbolic_build(iterator, data_batch)
         if self._compile_loss is not None or self.has_own_objective:
-            self.mixes_examples(x, y)  # replicas only look it up
+            self.mixes_examples(x, y)  # for replicas to look up
 
     def has_all_variables(self) -> bool:
         return self.estimator is not None
@@ -261,9 +260,8 @@ class StochasticTraining(ModelVariables):
         with HardSampler(step, stream=_EVALUATION_STREAM, training=False):
             if self.has_own_objective:
                 objective = BatchObjective(self, x, y, sample_weight)
-                loss = batch_mean(objective()) + add_losses([*objective.direct_losses, *self.regularization_losses])
-                loss = objective.keras_loss() if objective.is_coupled else loss
-                y_pred = objective.y_pred
+                objective.of_pass(whole=False)  # which is the same mean
+                loss, y_pred = objective.keras_loss(), objective.y_pred
             else:
                 y_pred = self(x, training=False)
                 loss = self._compute_loss(x, y, y_pred, sample_weight, training=False)

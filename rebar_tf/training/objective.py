@@ -45,7 +45,10 @@ class BatchObjective:
 
     def __call__(self) -> tf.Tensor:
         """f, `[batch]`, under whichever sampler is active."""
-        whole = self._takes_whole()
+        return self.of_pass(self._takes_whole())
+
+    def of_pass(self, whole: bool) -> tf.Tensor:
+        """f, in which each example has the objective of the batch, or its own."""
         with noting_coupled() as mixed:
             with pass_scope(self.model) as scope, sharing_coupled(1.0 if whole else None):
                 f, y_pred = self._objective()
