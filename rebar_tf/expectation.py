@@ -25,11 +25,13 @@ def expectation(
 
     Average the result over the batch, or sum it, and differentiate as usual. Variables that `fn` uses get the direct
     gradient. Inside a second tape the gradient can be differentiated once more with respect to the estimator's own
-    variables, which is how a temperature or a control-variate scale is trained.
+    variables, which is how a temperature or a control-variate scale is trained; by the logits that is no estimate of a
+    second derivative.
 
     Args:
         fn: f; takes samples shaped like `logits`, in {0, 1} (relaxed ones in between, for estimators that relax), and
-            returns `[batch]`.
+            returns `[batch]`, the value of an example at its own samples: where it depends on those of others, the
+            gradient is biased, and nothing says so. Such a function is one of a single example: `[1, batch * units]`.
         logits: `[batch, units]`, float.
         estimator: a name of `rebar_tf.estimators.names()`, which means its defaults, held fixed; or an `Estimator`
             object, whose variables can be trained.

@@ -37,7 +37,8 @@ class LearningRateGroups(_MixedInto):
         **kwargs: those of the optimizer.
 
     Raises:
-        ValueError: for a factor that is neither a positive number nor 0.
+        ValueError: for a factor that is neither a positive number nor 0, a pattern that is no regular expression, and
+            one that matches no variable.
 
     Example:
     >>> import keras, rebar_tf as rt
@@ -52,6 +53,10 @@ class LearningRateGroups(_MixedInto):
         super().__init__(*args, **kwargs)
         self.groups = {CONTROL_GROUP: 10.0} if groups is None else dict(groups)
         for pattern, factor in self.groups.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"`groups` must have regular expressions: {error}. Received: {pattern!r}") from error
             if not (is_positive(factor) or factor == 0.0):
                 raise ValueError(
                     f"`groups` must give each pattern a finite factor of 0 or more. Received: {pattern!r}: {factor!r}"
@@ -85,7 +90,17 @@ class LearningRateGroups(_MixedInto):
         if not self.built:
             # The paths are read here because an update step gets TensorFlow's variables, which have none.
             self._factors = [self.learning_rate_factor(variable) for variable in variables]
+            self._check_groups([variable.path for variable in variables])
         super().build(variables)
+
+    def _check_groups(self, paths: list[str]) -> None:
+        """ValueError for a pattern that stands for no variable."""
+        idle = [p for p in self.groups if p != CONTROL_GROUP and not any(re.search(p, path) for path in paths)]
+        if idle:
+            raise ValueError(
+                f"`groups` must have patterns that the paths of trained variables match: {', '.join(paths)}. Received: "
+                f"{', '.join(map(repr, idle))}"
+            )
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         factor = self._factors[self._get_variable_index(variable)]

@@ -32,6 +32,14 @@ class TrainingLogs(CompiledObjective):
                 metric.update_state(loss, sample_weight=batch_size(x))
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
+    @property
+    def metrics_of_passes(self) -> list[keras.metrics.Metric]:
+        """What layers, losses and objectives of the model's own update while they run."""
+        compiled = [self._loss_tracker, self._compile_metrics] if self.compiled else []
+        of_losses = self._compile_loss.metrics if self.compiled and self._compile_loss is not None else []
+        others = [id(metric) for metric in (*compiled, *of_losses, getattr(self, "gradient_variance", None))]
+        return [metric for metric in self.metrics if id(metric) not in others]
+
     def read_logs(self) -> dict[str, tf.Tensor]:
         return {**self.get_metrics_result(), **self.watched_scalars()}
 

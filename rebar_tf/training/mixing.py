@@ -7,6 +7,7 @@ random examples are evaluated with the samples of half of them changed, and what
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import weakref
 from collections.abc import Iterator
@@ -51,8 +52,8 @@ def mixes_examples(model: CompiledObjective, x: Any, y: Any, training: bool) -> 
     found = _found.setdefault(model, {})
     if key not in found:
         trial = Trial(model, training)
-        with tf.init_scope():
-            found[key] = trial.shows_mixing(x, y)
+        with concurrent.futures.ThreadPoolExecutor(1) as free:  # of the graphs, tapes and scopes of this thread
+            found[key] = free.submit(trial.shows_mixing, x, y).result()
     return found[key]
 
 
@@ -152,21 +153,22 @@ class Trial:
         return of_inputs, keras.tree.map_structure(targets, y)
 
     def state(self, seed: int) -> Iterator[tf.Tensor]:
-        """Values of the variables: as they are in every third trial but for the weights, else jittered."""
+        """Values of the variables, in turn: as they are but for jittered weights, all jittered, and random weights."""
         rng = np.random.default_rng(seed)
         generators = {id(each.state) for layer in self.model._flatten_layers() for each in layer._seed_generators}
         weights = {id(variable) for variable in self.model.model_variables}
         steps = {id(variable) for variable in optimizer_steps(self.model)}
-        with keras.StatelessScope():  # which hides the values of a scope around it
-            for variable in self.variables:
-                value = keras.ops.convert_to_numpy(variable)
-                if id(variable) in generators:
-                    value = rng.integers(2**31, size=value.shape)
-                elif id(variable) in steps:
-                    value = value if seed % 3 == 0 else value + _LATE
-                elif id(variable) in weights or (seed % 3 and tf.as_dtype(variable.dtype).is_floating):
-                    value = jittered(value, rng)
-                yield tf.cast(value, variable.dtype)
+        for variable in self.variables:
+            value = keras.ops.convert_to_numpy(variable)
+            if id(variable) in generators:
+                value = rng.integers(2**31, size=value.shape)
+            elif id(variable) in steps:
+                value = value if seed % 3 == 0 else value + _LATE
+            elif id(variable) in weights and seed % 3 == 2:
+                value = rng.normal(scale=0.5, size=value.shape)
+            elif id(variable) in weights or (seed % 3 and tf.as_dtype(variable.dtype).is_floating):
+                value = jittered(value, rng)
+            yield tf.cast(value, variable.dtype)
 
 
 def described(error: Exception) -> str:

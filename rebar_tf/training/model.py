@@ -203,6 +203,8 @@ class StochasticTraining(ModelVariables):
 
         A loss-scaling optimizer skips it on all replicas where a gradient overflowed on one.
         """
+        if not self.trainable_variables:
+            return
         # It divides by its scale: hand it what it expects.
         scaled = [g if g is None else self.optimizer.scale_loss(g) for g in gradients]
         if optimizer_scale(self) is not None:
@@ -261,6 +263,7 @@ class StochasticTraining(ModelVariables):
             if self.has_own_objective:
                 objective = BatchObjective(self, x, y, sample_weight)
                 objective.of_pass(whole=False)  # which is the same mean
+                objective.assign_counts()
                 loss, y_pred = objective.keras_loss(), objective.y_pred
             else:
                 y_pred = self(x, training=False)

@@ -9,7 +9,8 @@ one by one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 else:
     _MixedInto = object
 
+_FIT, _EVALUATE = inspect.signature(keras.Model.fit), inspect.signature(keras.Model.evaluate)
 Logs = dict[str, tf.Tensor]
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -40,6 +42,15 @@ def leaves_its_logs(step: Step) -> Step:
     """Marks a step whose logs are in the model's state: a program of many steps returns none of them."""
     vars(step)["leaves_its_logs"] = True
     return step
+
+
+def check_weights(given: Mapping[str, Any]) -> None:
+    """ValueError for arguments with weights but no targets, where Keras drops the weights."""
+    if given.get("y") is None and given.get("sample_weight") is not None:
+        raise ValueError(
+            "`sample_weight` needs targets, without which Keras drops it: pass `y` too, such as `x` itself for an "
+            "`objective` that takes none. Received: y=None"
+        )
 
 
 class MultiStepTraining(_MixedInto):
@@ -57,14 +68,24 @@ class MultiStepTraining(_MixedInto):
         batches have one fixed size, if `steps_per_epoch` is given and `steps_per_execution` divides it; never with
         `class_weight`.
         """
+        check_weights(_FIT.bind(self, *args, **kwargs).arguments)
         stacked = stack_fit(self.steps_per_execution, self, *args, **kwargs) if self.runs_many_steps() else None
         return super().fit(*args, **kwargs) if stacked is None else super().fit(**stacked)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras's `evaluate`; ValueError for weights without targets."""
+        check_weights(_EVALUATE.bind(self, *args, **kwargs).arguments)
+        return super().evaluate(*args, **kwargs)
 
     def runs_many_steps(self) -> bool:
         """Whether an execution is one XLA program of several steps."""
         several = self.jit_compile and not self.run_eagerly and self.steps_per_execution > 1
         alone = self._distribute_strategy is None and not tf.distribute.has_strategy()
-        return several and alone and hasattr(self.train_step, "leaves_its_logs")
+        return several and alone and self._leaves_its_logs(self.train_step)
+
+    def _leaves_its_logs(self, step: Callable[..., Any]) -> bool:
+        """Whether all logs of a step are in the model's state."""
+        return hasattr(step, "leaves_its_logs") and type(self).compute_metrics is keras.Model.compute_metrics
 
     def make_train_function(self, force: bool = False) -> None:
         """Keras's, or one program of `steps_per_execution` steps where XLA is asked for, or under a strategy."""
@@ -89,11 +110,12 @@ class MultiStepTraining(_MixedInto):
         """Keras's function, or under a strategy another one for what the strategy distributes."""
         if self._distribute_strategy is None or self.run_eagerly:
             return by_keras
-        if not hasattr(step, "leaves_its_logs"):
+        if not self._leaves_its_logs(step):
             if self.steps_per_execution > 1:  # of which Keras's loop fails in TensorFlow
                 raise ValueError(
                     f"`steps_per_execution` must be 1 under a distribution strategy where a model has a "
-                    f"`{step.__name__}` of its own. Received: steps_per_execution={self.steps_per_execution}"
+                    f"`{step.__name__}` or `compute_metrics` of its own. Received: "
+                    f"steps_per_execution={self.steps_per_execution}"
                 )
             return by_keras
         replicated = replicated_function(self._distribute_strategy, step, read_logs, self.steps_per_execution)
@@ -184,7 +206,7 @@ def multi_step_function(program: Program, steps: int) -> Any:
 
     def function(iterator: tf.data.Iterator) -> Logs:
         if not hasattr(iterator, "element_spec"):  # of `train_on_batch`: a generator of one
-            return train_one(keras.utils.pack_x_y_sample_weight(*keras.utils.unpack_x_y_sample_weight(next(iterator))))
+            return train_one(keras.utils.unpack_x_y_sample_weight(next(iterator)))
         is_stacked = isinstance(iterator.element_spec, StackedBatches)
         taken, logs = 0, None
         while taken < steps:  # one turn, but where batches of several shapes are mixed

@@ -42,6 +42,7 @@ class BatchObjective:
         self.is_coupled = False
         self.mean: tf.Tensor | float = 0.0
         self.updates: list[tuple[keras.Variable, tf.Tensor]] | None = None
+        self.counts: list[tuple[keras.Variable, tf.Tensor]] = []
 
     def __call__(self) -> tf.Tensor:
         """f, `[batch]`, under whichever sampler is active."""
@@ -61,8 +62,8 @@ class BatchObjective:
         if self.updates is None:
             self.y_pred, self.direct_losses, self.sampled_losses = y_pred, direct, sampled
             self.is_coupled, self.mean = bool(mixed), mean
-            values = [(v, scope.get_current_value(v)) for v in self.model.state_variables]
-            self.updates = [(variable, value) for variable, value in values if value is not None]
+            counted = [variable for metric in self.model.metrics_of_passes for variable in metric.variables]
+            self.updates, self.counts = updates(scope, self.model.state_variables), updates(scope, counted)
         return f
 
     def _takes_whole(self) -> bool:
@@ -106,9 +107,21 @@ class BatchObjective:
         return add_losses([tf.reduce_sum(loss) for loss in losses])
 
     def assign_updates(self) -> None:
-        """Gives the model's state, such as moving statistics, what the hard pass made of it."""
+        """Gives the model's state, such as moving statistics, and its metrics what the hard pass made of them."""
         for variable, value in self.updates or []:
             variable.assign(value)
+        self.assign_counts()
+
+    def assign_counts(self) -> None:
+        """Gives the metrics that are updated in a pass what the hard one made of them."""
+        for variable, value in self.counts:
+            variable.assign(value)
+
+
+def updates(scope: keras.StatelessScope, variables: list[keras.Variable]) -> list[tuple[keras.Variable, tf.Tensor]]:
+    """The variables that were assigned to in a scope, with their values there."""
+    values = [(variable, scope.get_current_value(variable)) for variable in variables]
+    return [(variable, value) for variable, value in values if value is not None]
 
 
 def pass_scope(model: StochasticTraining) -> keras.StatelessScope:

@@ -168,6 +168,10 @@ class Gated(layers.Layer):
         return x * self.units(self.logits.value, training=training)
 
 
+def dead_units():
+    return layers.Dense(2, activation="relu", bias_initializer=keras.initializers.Constant(-8.0))
+
+
 MIXED = {
     "layer": lambda: functional(Centred()),
     "first of two": lambda: functional(Centred(), layers.Dense(1), binary()),
@@ -182,7 +186,8 @@ MIXED = {
     "saturated units": lambda: functional(Centred(), before=layers.Rescaling(1e4)),
     "halves": lambda: functional(Halves()),
     "warmed up": lambda: functional(WarmedUp()),
-    "behind much dropout": lambda: functional(Centred(), layers.Dropout(0.9)),
+    "behind much dropout": lambda: functional(Centred(), layers.Dropout(0.9, seed=1)),
+    "behind dead units": lambda: functional(dead_units(), layers.BatchNormalization()),
     "within classes": lambda: functional(loss=within_classes),
     "a little of the loss": lambda: functional(loss=beside_a_large_loss),
     "a little, before local units": lambda: functional(Slightly(), layers.Dense(2), binary("straight_through")),
@@ -202,10 +207,10 @@ def targets(model):
     return [Y, Y] if len(getattr(model, "outputs", [1])) == 2 else Y
 
 
-# Enumeration refuses to take an objective of one's own as a whole; the others have no mixing to speak of with these weights and
-# targets, or a local estimator, which is biased.
+# Enumeration refuses to take an objective of one's own as a whole; the others have no mixing to speak of with these
+# weights and targets, or a local estimator, which is biased.
 NOT_ENUMERATED = (
-    *("own objective", "late objective", "saturated units", "warmed up", "behind much dropout"),
+    *("own objective", "late objective", "saturated units", "warmed up", "behind much dropout", "behind dead units"),
     *("a little of the loss", "within classes", "a little, before local units"),
 )
 ENUMERATED = [case for case in MIXED if case not in NOT_ENUMERATED]
@@ -296,6 +301,11 @@ def test_examples_that_are_apart_stay_so(case):
 @pytest.mark.parametrize("training", [True, False])
 def test_layers_run_as_they_will(training):
     assert functional(layers.BatchNormalization()).mixes_examples(X, Y, training=training) == training
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_mask_of_dropout_hides_it(seed):
+    assert functional(Centred(), layers.Dropout(0.9, seed=seed)).mixes_examples(X, Y)
 
 
 def test_some_trial_changes_one_of_any_two_examples_and_not_the_other():
@@ -422,12 +432,22 @@ def texts():
     return after(inputs, h), tf.constant(["red", "blue red", "blue"]), Y
 
 
+class WithDensity(rt.StochasticModel):
+    """Minimises `log q(b|x)` with its loss, which is -inf for a class that is never drawn."""
+
+    def objective(self, x, y=None):
+        y_pred, b, logits = self(x, training=True)
+        b, logits = (tf.reshape(part, [-1, 2, 3]) for part in (b, logits))
+        density = tf.reduce_sum(tf.math.multiply_no_nan(tf.nn.log_softmax(logits), b), axis=[1, 2])
+        return tf.reduce_sum(tf.square(y - y_pred), axis=-1) + density, y_pred
+
+
 def forbidden_classes():
     inputs = keras.Input((3,))
     logits = layers.Dense(6)(inputs) + tf.constant([0.0, 0.0, -np.inf] * 2)
-    b = rt.layers.StochasticCategorical(3, "rebar", seed=1)(logits)
-    model = rt.StochasticModel(inputs, layers.Dense(2)(b))
-    model.compile("sgd", loss="mse")
+    b, logits = rt.layers.StochasticCategorical(3, "rloo", seed=1, return_logits=True)(logits)
+    model = WithDensity(inputs, [layers.Dense(2)(b), b, logits])
+    model.compile("sgd")
     return model, X, Y
 
 
@@ -449,6 +469,15 @@ class WeightedLoss(rt.StochasticModel):
         return tf.reduce_mean(sample_weight * tf.reduce_sum(tf.square(y - y_pred), axis=-1))
 
 
+def subsets():
+    """Whose probabilities are a derivative, taken within the model."""
+    inputs = keras.Input((3,))
+    b, p = rt.layers.StochasticSubset(2, "rloo", seed=1, return_probs=True)(layers.Dense(4)(inputs))
+    model = rt.StochasticModel(inputs, layers.Dense(2)(layers.Concatenate()([b, p])))
+    model.compile("sgd", loss="mse")
+    return model, X, Y
+
+
 def weighted_loss():
     plain = functional()
     model = WeightedLoss(plain.inputs[0], plain.outputs[0])
@@ -458,7 +487,7 @@ def weighted_loss():
 
 @pytest.mark.parametrize(
     "case",
-    [masked_tokens, texts, forbidden_classes, fixed_batch, images_of_any_size, weighted_loss],
+    [masked_tokens, texts, forbidden_classes, subsets, fixed_batch, images_of_any_size, weighted_loss],
     ids=lambda f: f.__name__,
 )
 def test_it_can_be_tried(case):

@@ -249,3 +249,105 @@ def test_a_bound_drops_nothing_and_moves_no_state():
     np.testing.assert_allclose(model.bound(X, Y, num_samples=5), other.bound(X, Y, num_samples=5), rtol=1e-5)
     for w, v in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(w, v)
+
+
+class Activity(keras.layers.Layer):
+    """A layer with a metric of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = keras.metrics.Mean(name="activity")
+
+    def call(self, x):
+        self.mean.update_state(x)
+        return x
+
+
+def with_loss_metric(kind):
+    """A model that keeps a part of its loss, as variational autoencoders do."""
+
+    class Tracking(kind):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.part = keras.metrics.Mean(name="part")
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            part = tf.reduce_mean(tf.square(y_pred))
+            self.part.update_state(part)
+            return part + super().compute_loss(x, y, y_pred, sample_weight)
+
+    return Tracking
+
+
+class OwnLogs:
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return {**super().compute_metrics(x, y, y_pred, sample_weight), "largest": tf.reduce_max(y_pred)}
+
+
+HOW = {
+    "step by step": {},
+    "many steps": {"jit_compile": True, "steps_per_execution": 3},
+    "eagerly": {"run_eagerly": True},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("of", ["layer", "compute_loss", "compute_metrics"])
+def test_metrics_that_a_model_keeps_itself_are_those_of_keras(of, how):
+    made = pair(lambda b: keras.layers.Dense(2, name="out")(Activity()(b) if of == "layer" else b), **HOW[how])
+    if of != "layer":
+        kinds = (rt.StochasticModel, keras.Model)
+        of_kind = with_loss_metric if of == "compute_loss" else lambda kind: type("Own", (OwnLogs, kind), {})
+        made = [of_kind(kind)(m.inputs[0], m.outputs[0]) for kind, m in zip(kinds, made, strict=True)]
+        for model in made:
+            model.compile(keras.optimizers.SGD(0.05), loss="mse", **HOW[how])
+    ours, theirs = (m.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history for m in made)
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, rtol=1e-4, err_msg=name)
+    ours, theirs = (m.evaluate(X, Y, batch_size=8, verbose=0, return_dict=True) for m in made)
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, rel=1e-4), name
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_metrics_of_an_own_objective_count_the_hard_pass(how):
+    class Tracking(rt.StochasticModel):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.part = keras.metrics.Mean(name="part")
+
+        def objective(self, x, y=None):
+            y_pred = self(x, training=True)
+            part = tf.reduce_mean(tf.square(y - y_pred), axis=-1)
+            self.part.update_state(part)
+            return part, y_pred
+
+    plain, _ = pair()
+    model = Tracking(plain.inputs[0], plain.outputs[0])
+    model.compile(keras.optimizers.SGD(0.05), **HOW[how])
+    history = model.fit(X, Y, batch_size=8, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["part"], history["loss"], rtol=1e-5)
+    logs = model.evaluate(X, Y, batch_size=8, verbose=0, return_dict=True)
+    assert logs["part"] == pytest.approx(logs["loss"], rel=1e-5)
+
+
+def test_weights_without_targets_are_an_error():
+    """Keras drops them."""
+    model = rt.models.SigmoidBeliefNetwork(hidden_units=2, visible_units=4, seed=0)
+    model.compile(rt.optimizers.Adam(0.1), jit_compile=True, steps_per_execution=2)
+    x, weights = np.ones([6, 4], np.float32), np.zeros(6, np.float32)
+    for method in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=r"`sample_weight` needs targets.*pass `y` too.*Received: y=None"):
+            method(x, sample_weight=weights, verbose=0)
+    assert model.fit(x, x, sample_weight=weights, verbose=0).history["loss"] == [0.0]
+    assert model.train_on_batch(x, sample_weight=weights) == 0.0
+
+
+def test_a_model_of_which_nothing_is_trained_stays_as_it_is():
+    ours, _ = pair()
+    ours.trainable = False
+    ours.compile("sgd", loss="mse")
+    before = [variable.numpy() for variable in ours.all_model_variables]
+    ours.fit(X, Y, verbose=0)
+    for weight, was in zip(ours.all_model_variables, before, strict=True):
+        np.testing.assert_array_equal(weight, was)

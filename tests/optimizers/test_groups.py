@@ -205,3 +205,18 @@ def test_updates_that_wait_are_those_that_do_not(name, odd):
 
     for waited, plain in zip(train_after(True), train_after(False), strict=True):
         np.testing.assert_array_equal(waited, plain)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(", r"`groups` must have regular expressions.*Received: '\('"),
+        ("decoder", "match: .*hidden/kernel.*'decoder'"),
+    ],
+)
+def test_a_pattern_that_stands_for_no_variable_is_an_error(pattern, message):
+    x = keras.Input((3,))
+    b = rt.layers.StochasticBinary("reinforce")(keras.layers.Dense(2, name="hidden")(x))
+    model = rt.StochasticModel(x, b)
+    with pytest.raises(ValueError, match=message):
+        rt.optimizers.Adam(0.1, groups={pattern: 0.1}).build(model.trainable_variables)
