@@ -928,8 +928,8 @@ MUTATIONS = (
     Mutation(
         "a trial changes the same half",
         "rebar_tf/training/mixing.py",
-        "np.random.default_rng(seed).permutation(size) < size // 2",
-        "np.arange(size) % 2 == 0",
+        "_HALVES[seed] if size == _EXAMPLES else",
+        "_HALVES[1] if size == _EXAMPLES else",
         ("tests/conformance/test_mixing.py",),
     ),
     Mutation(
@@ -984,7 +984,7 @@ MUTATIONS = (
     Mutation(
         "trials with targets that all differ",
         "rebar_tf/training/mixing.py",
-        "if seed % 3 == 2 and tf.is_tensor(values) else values",
+        "if how == 2 and tf.is_tensor(values) else values",
         "if False else values",
         ("tests/conformance/test_mixing.py",),
     ),

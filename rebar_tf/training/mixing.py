@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import itertools
 import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,14 @@ import numpy as np
 import tensorflow as tf
 
 from rebar_tf.distributions import Distribution
-from rebar_tf.sampling import Sampler, Source, static_or_dynamic_shape, uniform
+from rebar_tf.sampling import Sampler, Source, static_or_dynamic_shape
 from rebar_tf.training.keras_loss import sharing_coupled
 
 if TYPE_CHECKING:
     from rebar_tf.training.compiled_objective import CompiledObjective
 
-_TRIALS = 12  # each with another half, so that some have the one of any two examples changed, and the other not
 _EXAMPLES = 4
+_HALVES = tuple(itertools.combinations(range(_EXAMPLES), 2))  # of any two examples some have one, and not the other
 _SIZE = 32  # of an axis that the data do not fix, as of steps or of an image
 _LATE = 10**6  # steps of the optimizer, after which what is warmed up is there
 _found: weakref.WeakKeyDictionary[Any, dict[Any, bool]] = weakref.WeakKeyDictionary()
@@ -59,7 +60,7 @@ def mixes_examples(model: CompiledObjective, x: Any, y: Any, training: bool) -> 
 
 def kind(part: Any) -> Any:
     """Type and rank of a part of the data; what is no tensor is its own kind."""
-    return (tf.as_dtype(part.dtype).name, len(part.shape)) if hasattr(part, "shape") else part
+    return (tf.as_dtype(part.dtype).name, tf.TensorShape(part.shape).rank) if hasattr(part, "shape") else part
 
 
 class _Useless(Exception):
@@ -103,7 +104,7 @@ class Trial:
 
     def _any_differs(self, x: Any, y: Any) -> bool:
         anything_finite = False
-        for seed in range(_TRIALS):
+        for seed in range(len(_HALVES)):
             given = tf.constant(seed, tf.int64), self.data(x, y, seed), list(self.state(seed))
             changed = half(self.size, seed)
             before = self.at(np.zeros_like(changed), *given)
@@ -145,9 +146,11 @@ class Trial:
         """Random inputs and targets; also equal targets, and those of two values, which some losses compare."""
         rng = np.random.default_rng(seed)
 
+        how = (seed + seed // 3) % 3  # with two kinds of state each
+
         def targets(part: Any) -> Any:
-            values = random_like(part, self.size, rng, binary=seed % 3 == 1)
-            return keras.ops.repeat(values[:1], self.size, axis=0) if seed % 3 == 2 and tf.is_tensor(values) else values
+            values = random_like(part, self.size, rng, binary=how == 1)
+            return keras.ops.repeat(values[:1], self.size, axis=0) if how == 2 and tf.is_tensor(values) else values
 
         of_inputs = keras.tree.map_structure(lambda part: random_like(part, self.size, rng), x)
         return of_inputs, keras.tree.map_structure(targets, y)
@@ -190,7 +193,8 @@ def fixed_batch(model: keras.Model) -> int | None:
 
 def half(size: int, seed: int) -> np.ndarray:
     """Which half of the examples a trial changes: `[size]`, boolean."""
-    return np.random.default_rng(seed).permutation(size) < size // 2
+    chosen = _HALVES[seed] if size == _EXAMPLES else np.random.default_rng(seed).permutation(size)[: size // 2]
+    return np.isin(np.arange(size), chosen)
 
 
 def differ(before: list[np.ndarray], after: list[np.ndarray], changed: np.ndarray) -> bool:
@@ -246,7 +250,10 @@ class TrialSampler(Sampler):
     def draw(self, distribution: Distribution, source: Source) -> tf.Tensor:
         given = distribution.logits
         shape = static_or_dynamic_shape(given)
-        noise, other, weights = (uniform(shape, self.seed, self.calls, part) for part in range(3))
+        noise, other, weights = (
+            tf.random.stateless_uniform(shape, [self.seed, 3 * self.calls + part], minval=1e-3, maxval=1.0 - 1e-3)
+            for part in range(3)
+        )
         if given.shape[0] not in (self.changed.shape[0], None):
             return distribution.sample(noise)
         self.logits.append(given)
