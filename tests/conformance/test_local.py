@@ -10,6 +10,7 @@ import rebar_tf as rt
 from rebar_tf.distributions import Bernoulli, Categorical
 
 LOCAL = rt.estimators.names(local=True)
+QUICK = ("concrete", "reinmax")  # one that relaxes, and one that does not
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(8, 3)).astype(np.float32)
 Y = RNG.normal(size=(8, 2)).astype(np.float32)
@@ -101,7 +102,7 @@ def test_the_sample_has_the_derivative_of_its_formula(name, units):
             np.testing.assert_allclose(sample, tf.reshape(hard, logits.shape), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", slow_but(QUICK, LOCAL))
 @pytest.mark.parametrize("kind", [sequential, Subclassed, functional])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_plain_models_train_what_stands_before_the_layer(name, kind, jit_compile):
@@ -144,7 +145,7 @@ class Cell(keras.layers.Layer):
         return b, [b]
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", slow_but(QUICK, LOCAL))
 @pytest.mark.parametrize("unroll", [False, True])
 def test_a_recurrent_loop_draws_fresh_noise_at_each_step(name, unroll):
     inputs = keras.Input((8, 3))
@@ -158,7 +159,7 @@ def test_a_recurrent_loop_draws_fresh_noise_at_each_step(name, unroll):
     assert np.abs(model.get_weights()[0] - before).max() > 1e-6
 
 
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", slow_but(QUICK, LOCAL))
 @pytest.mark.parametrize("estimator", slow_but(["rebar"], ["rebar", "relax", "rloo", "muprop", "disarm"]))
 def test_beside_a_layer_of_another_estimator(name, estimator):
     """The gradient of the other layer is that of the expectation, over the noise of the local ones, too.

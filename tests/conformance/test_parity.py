@@ -1,9 +1,12 @@
 """Where the units are forced, `fit`, `evaluate` and their logs are plain Keras's."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers.marks import slow_but
 
 import rebar_tf as rt
 from rebar_tf.estimators.control import mark_control
@@ -291,8 +294,13 @@ HOW = {
 }
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("of", ["layer", "compute_loss", "compute_metrics"])
+@pytest.mark.parametrize(
+    ("of", "how"),
+    slow_but(
+        lambda of, how: how == "many steps" or of == "layer",
+        list(itertools.product(["layer", "compute_loss", "compute_metrics"], HOW)),
+    ),
+)
 def test_metrics_that_a_model_keeps_itself_are_those_of_keras(of, how):
     made = pair(lambda b: keras.layers.Dense(2, name="out")(Activity()(b) if of == "layer" else b), **HOW[how])
     if of != "layer":

@@ -48,7 +48,7 @@ def assert_same(model, other, **tolerance):
         np.testing.assert_allclose(ours, theirs, **tolerance)
 
 
-@pytest.mark.parametrize("estimator", slow_but(["rebar", "vimco"], VECTORIZED))
+@pytest.mark.parametrize("estimator", slow_but(["rebar"], VECTORIZED))
 def test_each_run_comes_to_what_it_comes_to_alone(estimator):
     runs = RUNS_OF.get(estimator, RUNS)
     batches = images(len(runs))
