@@ -35,6 +35,7 @@ def test_table_picture_and_advice(tmp_path, capsys):
     assert {folder.name for folder in (tmp_path / "tensorboard").iterdir()} == {"reinforce", "nvil"}
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_is_kept(tmp_path, capsys):
     assert command(*TINY, "--names=reinforce,rodeo", f"--workdir={tmp_path}") == 0
     before = (tmp_path / "compare.csv").read_text().splitlines()

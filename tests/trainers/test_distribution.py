@@ -103,6 +103,7 @@ def test_one_device_trains_otherwise(mirrored, tmp_path):
     assert curve(alone) != curve(mirrored)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_on_two_devices_goes_on_to_the_bit(mirrored, tmp_path):
     for num_steps in (9, 24):  # within a report
         train_on_two_devices(tmp_path, num_steps)

@@ -66,6 +66,7 @@ def test_each_cell_has_a_run_of_its_own(alone, tmp_path):
         assert written == {**json.loads((alone / name / "flags.json").read_text()), "workdir": str(folder)}
 
 
+@pytest.mark.slow
 def test_cells_at_different_steps_go_on_to_the_same_end(alone, tmp_path, short_programs):
     assert train(*cell(tmp_path / "b", 1, steps=6)) == 0  # it has gone ahead
     assert together(cell(tmp_path / "a"), cell(tmp_path / "b", 1)) == 0

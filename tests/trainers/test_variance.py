@@ -101,6 +101,7 @@ def test_the_plots_show_every_curve(unbroken, quantity):
     assert xml.etree.ElementTree.parse(unbroken / f"{quantity}.svg").getroot().tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_unbroken(unbroken, tmp_path, monkeypatch, capsys):
     signals = {9: signal.SIGTERM}  # within a report
 
