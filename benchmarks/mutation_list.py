@@ -907,8 +907,8 @@ MUTATIONS = (
     Mutation(
         "a trial at the state as it is",
         "rebar_tf/training/mixing.py",
-        "id(variable) in weights or (seed % 3 and",
-        "id(variable) in weights or (False and",
+        "elif how and tf.as_dtype",
+        "elif False and tf.as_dtype",
         ("tests/conformance/test_mixing.py",),
     ),
     Mutation(
@@ -921,8 +921,8 @@ MUTATIONS = (
     Mutation(
         "a trial at the first step of the optimizer",
         "rebar_tf/training/mixing.py",
-        "value if seed % 3 == 0 else value + _LATE",
-        "value",
+        "(_LATE if how else 0)",
+        "0",
         ("tests/conformance/test_mixing.py",),
     ),
     Mutation(

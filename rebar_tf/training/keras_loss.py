@@ -125,14 +125,19 @@ def coupled(total: tf.Tensor, batch: tf.Tensor | int) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def sharing_coupled(share: float | None) -> Iterator[None]:
-    """In this block each example has that share of a scalar that mixes them: 1 for a mean, 0 leaves it out."""
-    before = getattr(_active, "share", None)
-    _active.share = share
+def _active_as(name: str, value: Any) -> Iterator[None]:
+    """A block in which `_active` has that value."""
+    before = getattr(_active, name, None)
+    setattr(_active, name, value)
     try:
         yield
     finally:
-        _active.share = before
+        setattr(_active, name, before)
+
+
+def sharing_coupled(share: float | None) -> contextlib.AbstractContextManager[None]:
+    """A block in which each example has that share of a scalar that mixes them: 1 for a mean, 0 leaves it out."""
+    return _active_as("share", share)
 
 
 def as_whole(f: tf.Tensor) -> tf.Tensor:
@@ -168,15 +173,9 @@ def refusing_coupled(what: str, remedy: str = "") -> Iterator[None]:
         )
 
 
-@contextlib.contextmanager
-def refusing_sums(what: str) -> Iterator[None]:
-    """In this block, of what takes an exponential of each example's loss, a loss that is summed is refused."""
-    before = getattr(_active, "exponential", None)
-    _active.exponential = what
-    try:
-        yield
-    finally:
-        _active.exponential = before
+def refusing_sums(what: str) -> contextlib.AbstractContextManager[None]:
+    """A block in which, of what takes an exponential of each example's loss, a loss that is summed is refused."""
+    return _active_as("exponential", what)
 
 
 def refuse_sum(loss: keras.losses.Loss) -> None:

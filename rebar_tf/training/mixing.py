@@ -79,7 +79,7 @@ class Trial:
 
     def __init__(self, model: CompiledObjective, training: bool):
         self.model, self.training = model, training
-        self.variables = [*model.model_variables, *model.state_variables, *optimizer_steps(model)]
+        self.weights, self.others, self.steps = model.model_variables, model.state_variables, optimizer_steps(model)
         self.size = fixed_batch(model) or _EXAMPLES
         by_autograph = tf.__internal__.autograph.control_status_ctx().status.name == "ENABLED"
         in_graph = not tf.executing_eagerly()
@@ -130,7 +130,8 @@ class Trial:
             state: of the variables.
         """
         sampler = TrialSampler(seed, changed)
-        scope = keras.StatelessScope(list(zip(self.variables, state, strict=True)), collect_losses=True)
+        variables = [*self.weights, *self.others, *self.steps]
+        scope = keras.StatelessScope(list(zip(variables, state, strict=True)), collect_losses=True)
         x, y = data
         # What mixes the examples openly, as a loss that returns a scalar, is seen in every step.
         with scope, sharing_coupled(0.0), sampler:
@@ -145,7 +146,6 @@ class Trial:
     def data(self, x: Any, y: Any, seed: int) -> Any:
         """Random inputs and targets; also equal targets, and those of two values, which some losses compare."""
         rng = np.random.default_rng(seed)
-
         how = (seed + seed // 3) % 3  # with two kinds of state each
 
         def targets(part: Any) -> Any:
@@ -157,21 +157,21 @@ class Trial:
 
     def state(self, seed: int) -> Iterator[tf.Tensor]:
         """Values of the variables, in turn: as they are but for jittered weights, all jittered, and random weights."""
-        rng = np.random.default_rng(seed)
+        rng, how = np.random.default_rng(seed), seed % 3
+        for variable in self.weights:
+            value = keras.ops.convert_to_numpy(variable)
+            value = rng.normal(scale=0.5, size=value.shape) if how == 2 else jittered(value, rng)
+            yield tf.cast(value, variable.dtype)
         generators = {id(each.state) for layer in self.model._flatten_layers() for each in layer._seed_generators}
-        weights = {id(variable) for variable in self.model.model_variables}
-        steps = {id(variable) for variable in optimizer_steps(self.model)}
-        for variable in self.variables:
+        for variable in self.others:
             value = keras.ops.convert_to_numpy(variable)
             if id(variable) in generators:
                 value = rng.integers(2**31, size=value.shape)
-            elif id(variable) in steps:
-                value = value if seed % 3 == 0 else value + _LATE
-            elif id(variable) in weights and seed % 3 == 2:
-                value = rng.normal(scale=0.5, size=value.shape)
-            elif id(variable) in weights or (seed % 3 and tf.as_dtype(variable.dtype).is_floating):
+            elif how and tf.as_dtype(variable.dtype).is_floating:
                 value = jittered(value, rng)
             yield tf.cast(value, variable.dtype)
+        for variable in self.steps:
+            yield variable.value + (_LATE if how else 0)
 
 
 def described(error: Exception) -> str:

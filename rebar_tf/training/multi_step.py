@@ -19,7 +19,7 @@ import tensorflow as tf
 from rebar_tf.optimizers import LearningRateGroups
 from rebar_tf.training.parts import map_parts
 from rebar_tf.training.replicated_steps import replicated_function
-from rebar_tf.training.stacked_batches import StackedBatches, stack_fit
+from rebar_tf.training.stacked_batches import FIT, StackedBatches, stack_fit
 
 if TYPE_CHECKING:
     from rebar_tf.training.step import StepEstimate
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     _MixedInto = object
 
-_FIT, _EVALUATE = inspect.signature(keras.Model.fit), inspect.signature(keras.Model.evaluate)
+_EVALUATE = inspect.signature(keras.Model.evaluate)
 Logs = dict[str, tf.Tensor]
 Step = TypeVar("Step", bound=Callable[..., Any])
 
@@ -68,7 +68,7 @@ class MultiStepTraining(_MixedInto):
         batches have one fixed size, if `steps_per_epoch` is given and `steps_per_execution` divides it; never with
         `class_weight`.
         """
-        check_weights(_FIT.bind(self, *args, **kwargs).arguments)
+        check_weights(FIT.bind(self, *args, **kwargs).arguments)
         stacked = stack_fit(self.steps_per_execution, self, *args, **kwargs) if self.runs_many_steps() else None
         return super().fit(*args, **kwargs) if stacked is None else super().fit(**stacked)
 

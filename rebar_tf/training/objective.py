@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -46,7 +47,7 @@ class BatchObjective:
 
     def __call__(self) -> tf.Tensor:
         """f, `[batch]`, under whichever sampler is active."""
-        return self.of_pass(self._takes_whole())
+        return self.of_pass(self.takes_whole)
 
     def of_pass(self, whole: bool) -> tf.Tensor:
         """f, in which each example has the objective of the batch, or its own."""
@@ -63,10 +64,12 @@ class BatchObjective:
             self.y_pred, self.direct_losses, self.sampled_losses = y_pred, direct, sampled
             self.is_coupled, self.mean = bool(mixed), mean
             counted = [variable for metric in self.model.metrics_of_passes for variable in metric.variables]
-            self.updates, self.counts = updates(scope, self.model.state_variables), updates(scope, counted)
+            self.updates = assigned_in(scope, self.model.state_variables)
+            self.counts = assigned_in(scope, counted)
         return f
 
-    def _takes_whole(self) -> bool:
+    @functools.cached_property
+    def takes_whole(self) -> bool:
         """Whether each example has the objective of the batch, as its samples move that of others."""
         if any(layer.shared and layer.local is None for layer in self.model.stochastic_layers):
             return True
@@ -118,7 +121,7 @@ class BatchObjective:
             variable.assign(value)
 
 
-def updates(scope: keras.StatelessScope, variables: list[keras.Variable]) -> list[tuple[keras.Variable, tf.Tensor]]:
+def assigned_in(scope: keras.StatelessScope, variables: list[keras.Variable]) -> list[tuple[keras.Variable, tf.Tensor]]:
     """The variables that were assigned to in a scope, with their values there."""
     values = [(variable, scope.get_current_value(variable)) for variable in variables]
     return [(variable, value) for variable, value in values if value is not None]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rebar_tf.validation import is_integer
 
-_FIT = inspect.signature(keras.Model.fit)
+FIT = inspect.signature(keras.Model.fit)
 _LIKE_NUMPY = "biufc"  # kinds of dtype that TensorFlow takes as they are
 
 
@@ -46,7 +46,7 @@ def stack_fit(steps: int, model: keras.Model, *args: Any, **kwargs: Any) -> dict
         `tf.data.Dataset` unless its batches have one size and `steps` divides a given `steps_per_epoch`; arrays with
         `steps_per_epoch` or `validation_split`; all other data.
     """
-    given = _FIT.bind(model, *args, **kwargs)
+    given = FIT.bind(model, *args, **kwargs)
     given.apply_defaults()
     options = {key: value for key, value in given.arguments.items() if key != "self"}
     if options["class_weight"] is not None:

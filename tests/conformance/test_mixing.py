@@ -418,8 +418,8 @@ def test_what_cannot_be_tried_asks(layer, why):
     model.fit(X, Y, verbose=0)
 
 
-def after(inputs, h, y=Y, targets=2):
-    model = rt.StochasticModel(inputs, layers.Dense(targets)(binary()(layers.Dense(2)(h))))
+def after(inputs, h):
+    model = rt.StochasticModel(inputs, layers.Dense(2)(binary()(layers.Dense(2)(h))))
     model.compile("sgd", loss="mse")
     return model
 
